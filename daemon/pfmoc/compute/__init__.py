@@ -1,0 +1,1 @@
+"""Compute environments: where plugins run."""

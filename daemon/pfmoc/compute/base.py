@@ -1,0 +1,156 @@
+"""What the daemon asks of a compute environment, and what it hears from one.
+
+A compute environment starts *runs* (one plugin, one container or process) and reports *observations* of them. It knows nothing of
+HTTP, dialects or records; a run is known by its engine name, and carries the client's job id as a label so that a daemon that
+starts anew finds its runs again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+INCOMING = "/share/incoming"
+"""Where a plugin finds its input (contract 2.7)."""
+
+OUTGOING = "/share/outgoing"
+"""Where a plugin leaves its output (contract 2.7)."""
+
+
+class RunState(StrEnum):
+    """What the environment says of a run."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNDEFINED = "undefined"
+
+    @property
+    def ended(self) -> bool:
+        """True when the run will not change any more."""
+        return self in (RunState.SUCCEEDED, RunState.FAILED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Resources of one run. Each is a hard limit wherever the environment can enforce one."""
+
+    number_of_workers: int = 1
+    cpu_millicores: int
+    memory_mib: int
+    gpus: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One plugin run, ready to be started."""
+
+    name: str
+    """Engine name: a DNS label, unique per job id and kind (``jobs.names.engine_name``)."""
+    jid: str
+    """The client's job id, kept as a label."""
+    image: str
+    argv: Sequence[str]
+    """Complete command line as the plugin sees it: paths below ``INCOMING`` and ``OUTGOING``."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment of the plugin. May hold the user's CUBE token: never to be logged."""
+    incoming: Path
+    """Input directory on the daemon's side, mounted read-only."""
+    outgoing: Path
+    """Output directory on the daemon's side, mounted read-write."""
+    limits: Limits
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observation:
+    """What is known of a run at one moment."""
+
+    name: str
+    jid: str
+    state: RunState
+    message: str
+    """The environment's own word for the state, or its reason: ``exited``, ``OOMKilled`` ..."""
+    image: str
+    cmd: str
+    """The command line as one string, quoted as a shell would read it."""
+    timestamp: str
+    """When the run ended, or else started: RFC 3339, UTC."""
+    exit_code: int | None = None
+
+
+class Compute(ABC):
+    """A compute environment. Entered once, at start; everything it holds is released on exit, but no run is stopped.
+
+    Every method that talks to the engine raises ``ComputeUnavailable`` when it does not answer within its deadline, and
+    ``ComputeRefused`` when it answers with a refusal. Absence is only ever said by an engine that is well.
+    """
+
+    env: str
+    """Value of ``container_env`` in server info."""
+    volume_type: str
+    """Value of ``compute_volume_type`` in server info."""
+
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
+
+    @abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @abstractmethod
+    def check(self, image: str, limits: Limits) -> None:
+        """Reject what this environment can never run, before anything is staged.
+
+        :raises InvalidRequest: names the field and its bound
+        """
+
+    @abstractmethod
+    async def probe(self) -> None:
+        """Prove that the environment can take work: a real question to the engine.
+
+        :raises ComputeUnavailable: it cannot
+        """
+
+    @abstractmethod
+    async def start(self, run: Run) -> Observation:
+        """Start a run, or return the one of that name which is already there.
+
+        The image is fetched first where the engine can fetch it. Starting is atomic: after an error no run of that name is left.
+        """
+
+    @abstractmethod
+    async def inspect(self, name: str) -> Observation | None:
+        """Observe one run; None when the engine is well and knows none of that name."""
+
+    @abstractmethod
+    async def runs(self) -> Sequence[Observation]:
+        """Observe every run that carries this daemon's labels, ended ones included."""
+
+    @abstractmethod
+    async def logs(self, name: str, *, tail: int) -> str:
+        """Return the last ``tail`` lines of standard output and error together; empty when there is no such run.
+
+        Bytes that are not UTF-8 are replaced.
+        """
+
+    @abstractmethod
+    async def remove(self, name: str) -> None:
+        """Stop the run if it goes on, by force, and forget it. An absent run is not an error.
+
+        On return no process of the run is alive.
+        """
+
+    @abstractmethod
+    def watch(self) -> AsyncIterator[Observation]:
+        """Yield an observation whenever a run changes, until the environment is closed.
+
+        :raises ComputeUnavailable: the connection broke; the caller backs off, lists with ``runs`` and watches again
+        """

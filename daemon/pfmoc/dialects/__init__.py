@@ -1,0 +1,1 @@
+"""The wire: one module per generation of the API, each translating to and from jobs."""

@@ -1,0 +1,1 @@
+"""The domain: jobs, their lifecycle and their records. Knows no HTTP."""

@@ -1,0 +1,1 @@
+"""Storage modes: how input reaches a plugin and output reaches the client."""
