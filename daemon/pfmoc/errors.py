@@ -5,6 +5,10 @@ the machine: the client sees a bare 500, the log the cause.
 """
 
 
+class StartError(Exception):
+    """The daemon cannot start. The message is for the operator: it names the cause and what to do."""
+
+
 class PfmocError(Exception):
     """A failure whose message is meant for the client.
 

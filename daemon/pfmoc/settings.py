@@ -102,14 +102,16 @@ def _named(*names: str, **kwargs: Any) -> Any:
 class Settings(BaseModel):
     """All settings, checked. Immutable."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True)
 
     application_mode: str = _named("APPLICATION_MODE", default="production")
     """Anything but ``production`` is development: published credentials, loopback only."""
     secret_key: SecretStr = _named("SECRET_KEY", default=SecretStr(""))
     """Signs the tokens. Stable, so that tokens survive a restart: CUBE keeps them in its database."""
     pfcon_user: str = _named("PFCON_USER", default="")
+    """Who may ask for a token."""
     pfcon_password: SecretStr = _named("PFCON_PASSWORD", default=SecretStr(""))
+    """The password that goes with it."""
 
     host: str = _named("PFMOC_HOST", default="127.0.0.1")
     """Address to bind."""
@@ -118,18 +120,22 @@ class Settings(BaseModel):
     dialects: Annotated[tuple[Literal["pfcon6", "pfcon5"], ...], BeforeValidator(_words)] = _named(
         "PFMOC_DIALECTS", default=("pfcon6", "pfcon5")
     )
+    """Generations of the API that are served."""
     delete_active: Literal["terminate", "refuse"] = _named("PFMOC_DELETE_ACTIVE", default="terminate")
     """What ``POST deletejobs`` does while a sibling runs: end it and then delete, or answer upstream's 409. CUBE cancels with
     this one request, so upstream's way leaves a cancelled plugin running."""
 
     innetwork: bool = _named("PFCON_INNETWORK", default=False)
+    """True when CUBE and this daemon share the storage."""
     storage_env: StorageEnv = _named("STORAGE_ENV", default="zipfile")
+    """How data travel: ``zipfile`` through the API, ``filesystem`` and ``fslink`` by a shared file system (in the network)."""
     storebase_mount: Path = _named("STOREBASE_MOUNT", default=Path("/var/local/storeBase"))
     """The storeBase as the daemon sees it."""
     state_dir: Path = _named("PFMOC_STATE_DIR", default=Path("/var/lib/pfmoc"))
     """Job records, and the runs of the ``process`` environment. Local disk, not the shared storeBase: SQLite lives here."""
 
     container_env: ContainerEnv = _named("CONTAINER_ENV", default="docker")
+    """Where plugins run: containers over the Docker-compatible API of docker or podman, or plain processes."""
     volume_type: Literal["docker_local_volume", "host"] | None = _named("COMPUTE_VOLUME_TYPE", "STORAGE_TYPE", default=None)
     """How the engine reaches the storeBase. Default: ``docker_local_volume`` for docker and podman."""
     storebase: Path | None = _named("STOREBASE", default=None)
@@ -146,7 +152,9 @@ class Settings(BaseModel):
     job_logs_tail: Annotated[int, Field(ge=0, le=1_000_000)] = _named("JOB_LOGS_TAIL", default=1000)
     """Lines of a job's log in an answer."""
     job_labels: Annotated[Mapping[str, str], BeforeValidator(_pairs)] = _named("JOB_LABELS", default_factory=dict)
+    """``k=v,k2=v2``: labels put on every container."""
     ignore_limits: bool = _named("IGNORE_LIMITS", default=False)
+    """Start plugins without cpu and memory limits. GPUs are requested all the same."""
     home_workaround: bool = _named("ENABLE_HOME_WORKAROUND", default=False)
     """Append ``HOME=/tmp`` to a plugin's environment."""
     remove_jobs: bool = _named("REMOVE_JOBS", default=True)
@@ -154,13 +162,14 @@ class Settings(BaseModel):
     container_user: Annotated[ContainerUser, BeforeValidator(_container_user)] = _named(
         "CONTAINER_USER", default_factory=ContainerUser
     )
+    """``UID:GID`` of plugins; either side may be empty (the image decides) or ``lo-hi`` (drawn for each job)."""
     shm_size_mib: Annotated[int, Field(gt=0)] | None = _named("SHM_SIZE", default=None)
     """MiB of /dev/shm."""
 
     max_upload_bytes: Annotated[int, Field(gt=0)] = _named("PFMOC_MAX_UPLOAD_BYTES", default=1024 * GIB)
     """Largest request body."""
     max_form_bytes: Annotated[int, Field(gt=0)] = _named("PFMOC_MAX_FORM_BYTES", default=4 * MIB)
-    """Largest sum of all form fields, files aside. No command line can be longer: Linux ends it at 2 MiB (execve(2), ARG_MAX)."""
+    """Largest sum of all form fields, files aside. No command line can be longer: Linux ends one at 2 MiB by default (execve(2))."""
     max_unpacked_bytes: Annotated[int, Field(gt=0)] = _named("PFMOC_MAX_UNPACKED_BYTES", default=4096 * GIB)
     """Largest sum of the files of one zip."""
     max_unpacked_files: Annotated[int, Field(gt=0)] = _named("PFMOC_MAX_UNPACKED_FILES", default=1_000_000)

@@ -124,7 +124,8 @@ class Job:
 
     jid: str
     kind: Kind
-    spec: Spec
+    spec: Spec | None
+    """None for a job that was rebuilt from its run alone, because its record was lost."""
     phase: Phase
     message: str = ""
     timestamp: str = ""
