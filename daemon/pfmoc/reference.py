@@ -13,8 +13,8 @@ _HEAD = """\
 # Settings of the daemon
 
 Read once, at start, from the environment and from `--env-file` (or `.env`); the environment wins. Names without `PFMOC_` are
-upstream's. Booleans are `true/false`, `yes/no`, `on/off`, `1/0` in any case. A daemon that finds a mistake lists every one of them
-and does not start.
+upstream's. Booleans are `true/false`, `yes/no`, `on/off`, `1/0` in any case. A daemon that finds mistakes lists them all and does
+not start.
 
 With nothing set but `PORT`, `PFMOC_HOST` or `DOCKER_HOST` the daemon is *embedded*: loopback, zip storage and processes below
 `~/.cache/pfmoc/embedded`, development credentials.

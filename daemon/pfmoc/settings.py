@@ -149,6 +149,11 @@ class Settings(BaseModel):
     process_images: Path | None = _named("PFMOC_PROCESS_IMAGES", default=None)
     """Directory of the "images" of the ``process`` environment: ``<repository>/<tag>/bin`` each."""
 
+    plugin_network: Literal["none", "host", "bridge"] = _named("PFMOC_PLUGIN_NETWORK", default="none")
+    """The network of a plugin's container. Plugins need none: their data come and go as files."""
+    gpus: Annotated[int, Field(ge=0)] | None = _named("PFMOC_GPUS", default=None)
+    """How many GPUs a job may ask for. Default: the NVIDIA devices that the daemon sees; to be set where it runs in a container."""
+
     job_logs_tail: Annotated[int, Field(ge=0, le=1_000_000)] = _named("JOB_LOGS_TAIL", default=1000)
     """Lines of a job's log in an answer."""
     job_labels: Annotated[Mapping[str, str], BeforeValidator(_pairs)] = _named("JOB_LABELS", default_factory=dict)
@@ -169,7 +174,7 @@ class Settings(BaseModel):
     max_upload_bytes: Annotated[int, Field(gt=0)] = _named("PFMOC_MAX_UPLOAD_BYTES", default=1024 * GIB)
     """Largest request body."""
     max_form_bytes: Annotated[int, Field(gt=0)] = _named("PFMOC_MAX_FORM_BYTES", default=4 * MIB)
-    """Largest sum of all form fields, files aside. No command line can be longer: Linux ends one at 2 MiB by default (execve(2))."""
+    """Largest sum of all form fields, files aside. No command line can be longer: by default Linux ends it at 2 MiB."""
     max_unpacked_bytes: Annotated[int, Field(gt=0)] = _named("PFMOC_MAX_UNPACKED_BYTES", default=4096 * GIB)
     """Largest sum of the files of one zip."""
     max_unpacked_files: Annotated[int, Field(gt=0)] = _named("PFMOC_MAX_UNPACKED_FILES", default=1_000_000)
