@@ -110,6 +110,7 @@ class Compute(ABC):
         """Reject what this environment can never run, before anything is staged.
 
         :raises InvalidRequest: names the field and its bound
+        :raises ComputeRefused: the image can never be had, or a refusal has upstream's own words (contract 7.3)
         """
 
     @abstractmethod
@@ -123,7 +124,8 @@ class Compute(ABC):
     async def start(self, run: Run) -> Observation:
         """Start a run, or return the one of that name which is already there.
 
-        The image is fetched first where the engine can fetch it. Starting is atomic: after an error no run of that name is left.
+        The image is fetched first where the engine can fetch it. Starting is atomic: after an error no run of that name is left,
+        as far as the engine can still be reached. A caller that is cancelled leaves a whole run or none; ``inspect`` tells which.
         """
 
     @abstractmethod
@@ -150,7 +152,9 @@ class Compute(ABC):
 
     @abstractmethod
     def watch(self) -> AsyncIterator[Observation]:
-        """Yield an observation whenever a run changes, until the environment is closed.
+        """Yield every run as it is, and then an observation whenever one changes, until the environment is closed.
+
+        What changes while the watch is being set up is not missed. Observations may come twice.
 
         :raises ComputeUnavailable: the connection broke; the caller backs off, lists with ``runs`` and watches again
         """

@@ -1,0 +1,90 @@
+"""The command line: ``pfmoc serve`` and ``pfmoc check``, or the same through ``python -m pfmoc``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TextIO
+
+from pfmoc import __version__, app, logs, pidfile
+from pfmoc.errors import StartError
+from pfmoc.settings import Settings, SettingsError, load
+
+EXIT_FAILED = 1
+EXIT_MISCONFIGURED = 2
+
+_log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        settings = load(os.environ, env_file=options.env_file)
+    except SettingsError as error:
+        for problem in error.problems:
+            _say(f"pfmoc: {problem}")
+        return EXIT_MISCONFIGURED
+    if options.command == "check":
+        _say("pfmoc: the settings are valid", stream=sys.stdout)
+        return 0
+    return _serve(settings, pid_file=options.pid_file)
+
+
+def _serve(settings: Settings, *, pid_file: Path | None) -> int:
+    os.umask(0o077)
+    logs.configure(secrets=[settings.secret_key.get_secret_value(), settings.pfcon_password.get_secret_value()])
+    try:
+        with pidfile.held(pid_file) if pid_file is not None else nullcontext():
+            asyncio.run(app.serve(settings))
+    except StartError as error:
+        _say(f"pfmoc: {error}")
+        return EXIT_FAILED
+    except Exception:  # noqa: BLE001 - the last word before the process ends
+        _log.exception("the daemon failed")
+        return EXIT_FAILED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pfmoc", description="A ChRIS compute resource: runs plugins and moves their data.")
+    parser.add_argument("--version", action="version", version=f"pfmoc {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--env-file", type=Path, metavar="FILE", help="read settings from FILE (key=value lines); the environment overrides it"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        parents=[common],
+        help="serve the API until SIGTERM or SIGINT",
+        description="Serve the API until SIGTERM or SIGINT, then let requests in flight finish. Settings come from the"
+        " environment; with none at all the daemon listens on loopback, with local storage, jobs as processes, and development"
+        " credentials. Logs go to standard error, one JSON object per line; the event 'listening' holds the URL.",
+        epilog="Exit status: 0 after a signal, 1 when the daemon cannot start or fails, 2 when a setting is wrong.",
+    )
+    serve.add_argument(
+        "--pid-file", type=Path, metavar="FILE", help="keep the process id in FILE; refuse to start beside another"
+    )
+    commands.add_parser(
+        "check",
+        parents=[common],
+        help="check the settings and exit",
+        description="Check the settings and exit: nothing is contacted, nothing is written. Prints every problem, one per line.",
+        epilog="Exit status: 0 when the settings are valid, 2 when one is wrong.",
+    )
+    return parser
+
+
+def _say(line: str, *, stream: TextIO | None = None) -> None:
+    print(line, file=stream or sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

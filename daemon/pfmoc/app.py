@@ -1,0 +1,245 @@
+"""The daemon put together: everything long-lived, entered in order and left in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from pfmoc import __version__, logs
+from pfmoc.auth import Logins, Tokens
+from pfmoc.body import Body
+from pfmoc.compute.base import Compute
+from pfmoc.compute.registry import open_compute
+from pfmoc.dialects.base import BODY, Common, Dialect, Services
+from pfmoc.dialects.pfcon5 import Pfcon5
+from pfmoc.dialects.pfcon6 import Pfcon6
+from pfmoc.dialects.routes import Handler, mount
+from pfmoc.errors import StartError
+from pfmoc.health import Health, State
+from pfmoc.http import SERVER, answered, unavailable
+from pfmoc.jobs.service import Jobs
+from pfmoc.metrics import Metrics
+from pfmoc.server import Listener, bind, raise_descriptor_limit, url_of
+from pfmoc.settings import Settings
+from pfmoc.spool import Spool
+from pfmoc.storage.base import Storage
+from pfmoc.storage.registry import open_storage
+
+_log = logging.getLogger(__name__)
+
+DIALECTS: Mapping[str, type[Dialect]] = {"pfcon6": Pfcon6, "pfcon5": Pfcon5}
+"""Names of the setting PFMOC_DIALECTS."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CLIENT_GONE = 499
+"""What nginx logs for a client that did not wait; nobody receives it."""
+
+
+class Daemon:
+    """One daemon. As an async context it serves; ``drain`` before leaving it lets requests in flight finish.
+
+    :param storage: instead of the one that the settings name
+    :param compute: instead of the one that the settings name
+    """
+
+    def __init__(self, settings: Settings, *, storage: Storage | None = None, compute: Compute | None = None) -> None:
+        self.settings = settings
+        self.health = Health()
+        self.metrics = Metrics()
+        self.storage = storage or open_storage(settings)
+        self.compute = compute or open_compute(settings)
+        self.jobs = Jobs(settings=settings, storage=self.storage, compute=self.compute)
+        self.spool = Spool(settings.storebase_mount)
+        self.url = ""
+        """Where it listens, without a path; known once the context is entered."""
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Start. The port is taken first: two daemons on one state directory then fail before they touch it.
+
+        :raises StartError: with the cause, for the operator
+        """
+        async with AsyncExitStack() as stack:
+            sock = bind(self.settings.host, self.settings.port)
+            stack.callback(sock.close)
+            stack.push_async_callback(self.health.close)
+            await stack.enter_async_context(self.metrics.measured_loop())
+            listener = await stack.enter_async_context(Listener(self._application(), sock, settings=self.settings))
+            left = await asyncio.to_thread(self.spool.clear)
+            await stack.enter_async_context(self.compute)
+            await stack.enter_async_context(self.jobs)
+            stack.push_async_callback(listener.close)  # leaving, requests end before what they use does
+            stack.callback(self.health.drain)
+            self._stack = stack.pop_all()
+        self.url = url_of(sock)
+        self.health.serve(self.jobs.probe)
+        _log.info(
+            "listening",
+            extra={
+                "url": self.url,
+                "version": __version__,
+                "dialects": self.settings.dialects,
+                "storage_env": self.storage.env,
+                "container_env": self.compute.env,
+                "abandoned_uploads": left,
+            },
+        )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._stack.aclose()
+        _log.info("stopped")
+
+    async def drain(self) -> None:
+        """Take no more work, and wait until what is in flight is done, or ``drain_s`` are over."""
+        self.health.drain()
+        _log.info("draining", extra={"in_flight": self._in_flight, "seconds": self.settings.drain_s})
+        try:
+            async with asyncio.timeout(self.settings.drain_s):
+                await self._idle.wait()
+        except TimeoutError:
+            _log.warning("requests are cut off", extra={"in_flight": self._in_flight})
+
+    # The application
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[self._gate])
+        app.on_response_prepare.append(_sign)
+        tokens = Tokens(self.settings)
+        logins = Logins(self.settings, tokens, failed=self._login_failed)
+        services = Services(settings=self.settings, jobs=self.jobs, tokens=tokens, logins=logins, spool=self.spool)
+        dialects: Sequence[Dialect] = [Common(services), *(DIALECTS[name](services) for name in self.settings.dialects)]
+        mount(app, (route for dialect in dialects for route in dialect.routes()), tokens=tokens)
+        app.router.add_get("/livez", self.health.live)
+        app.router.add_get("/readyz", self.health.ready)
+        app.router.add_get("/metrics", self._show_metrics)
+        self.metrics.count_jobs(self._count_jobs)
+        return app
+
+    @web.middleware
+    async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """What every request passes: its id, the daemon's state, errors, metrics, and the end of its body."""
+        given = request.headers.get("X-Request-ID", "")
+        logs.request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+        body = request[BODY] = Body(
+            request,
+            limit=self.settings.max_upload_bytes,
+            idle_s=self.settings.body_idle_s,
+            count=self.metrics.received.inc,
+        )
+        started = time.monotonic()
+        try:
+            response = await self._respond(request, handler)
+            if body.unread:
+                await _send_and_drain(request, response, body)
+        except ConnectionError:
+            response = web.Response(status=_CLIENT_GONE)
+        self._measure(request, response, time.monotonic() - started)
+        return response
+
+    async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in ("/livez", "/readyz", "/metrics"):
+            return await answered(request, handler)
+        if self.health.state is not State.SERVING:
+            response = unavailable(f"The server is {self.health.state}.", retry_after=5)
+            response.force_close()
+            return response
+        self._enter()
+        try:
+            return await answered(request, handler)
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        self._in_flight += 1
+        self._idle.clear()
+        self.metrics.in_flight.set(self._in_flight)
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        self.metrics.in_flight.set(self._in_flight)
+        if not self._in_flight:
+            self._idle.set()
+
+    def _measure(self, request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+        method = request.method if request.method in _METHODS else "other"
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "none"
+        self.metrics.requests.labels(method, route, str(response.status)).inc()
+        self.metrics.seconds.labels(method, route).observe(seconds)
+        if isinstance(response, web.Response):
+            self.metrics.sent.inc(response.content_length or 0)
+        else:
+            self.metrics.sent.inc(response.body_length)
+
+    async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
+        return self.metrics.page()
+
+    def _login_failed(self, reason: str) -> None:
+        self.metrics.login_failures.labels(reason).inc()
+
+    def _count_jobs(self) -> Mapping[tuple[str, str], int]:
+        return Counter((job.kind.value, job.phase.value) for job in self.jobs.board.live())
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; then drain, and return. A second signal cuts the draining short.
+
+    :raises StartError: with the cause, for the operator
+    """
+    raise_descriptor_limit()
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    task = asyncio.current_task()
+    if task is None:  # pragma: no cover - asyncio.run() made one
+        raise StartError("serve() needs a task")
+    try:
+        _on_signals(loop, task.cancel)
+        async with Daemon(settings) as daemon:
+            _on_signals(loop, stop.set)
+            await stop.wait()
+            _on_signals(loop, task.cancel)
+            await daemon.drain()
+    except asyncio.CancelledError:
+        _log.info("cut short by a signal")
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _on_signals(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, action)
+
+
+async def _sign(_: web.Request, response: web.StreamResponse) -> None:
+    """Name the request, so that a client can quote it; and not the versions of the libraries that the daemon is made of."""
+    response.headers["Server"] = SERVER
+    request_id = logs.request_id.get()
+    if request_id is not None:
+        response.headers["X-Request-ID"] = request_id
+
+
+async def _send_and_drain(request: web.Request, response: web.StreamResponse, body: Body) -> None:
+    """Answer at once, and go on reading: ``requests`` sends a whole zip before it looks for the 401 (contract 8.4)."""
+    if not body.draining:
+        response.force_close()
+        return
+    await response.prepare(request)
+    await response.write_eof()
+    await body.drain()

@@ -1,0 +1,432 @@
+"""Plugins as processes: for machines with no container engine at all.
+
+A run is an argv in a session of its own under a small supervisor (``shim``), which outlives the daemon; never a shell. What the
+two tell each other is in the run's directory (``rundir``). Nothing is polled: the end of a run is the end of its supervisor, for
+which the kernel has a descriptor (pidfd).
+
+What a container gives and this does not: a root file system (the plugin sees this machine's), a network of its own, and a
+read-only input directory. Use it for your own plugins, not for strangers'. Where the daemon may make a memory cgroup, the memory
+limit holds for the run as a whole and exceeding it is told as ``OOMKilled``; elsewhere it holds for each process (RLIMIT_DATA),
+which sees its allocation fail. CPUs are handed out whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import secrets
+import shlex
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+from weakref import WeakValueDictionary
+
+from pfmoc.compute import rundir, shim
+from pfmoc.compute.base import INCOMING, OUTGOING, Compute, Limits, Observation, Run, RunState
+from pfmoc.compute.images import ProcessImage, find_image
+from pfmoc.compute.limits import check_limits, gpus_here
+from pfmoc.compute.supervisor import MARK, NotStarted, Supervisor, kill_leftovers, look_for, reap
+from pfmoc.compute.tasks import to_the_end
+from pfmoc.compute.text import LOG_BYTES, Tail
+from pfmoc.errors import ComputeRefused, ComputeUnavailable
+from pfmoc.settings import MIB, Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SUPERVISOR_KILLED = "supervisor killed; outcome unknown"
+OUT_OF_MEMORY = "OOMKilled"
+
+TERM_GRACE_S = 5.0
+"""Seconds that a supervisor gets to kill its run, which takes milliseconds, before it is killed too."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(slots=True)
+class _Live:
+    """A run whose supervisor is alive."""
+
+    pidfd: int
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    removing: bool = False
+
+
+class ProcessCompute(Compute):
+    """See the module.
+
+    :param settings: the daemon's
+    :param cgroups: False does without cgroups even where they can be had
+    :raises SettingsError: CONTAINER_USER asks for another user, which only root can become
+    """
+
+    env = "process"
+    volume_type = "host"
+
+    def __init__(self, settings: Settings, *, cgroups: bool = True) -> None:
+        user = settings.container_user
+        if (user.uid or user.gid) and os.geteuid() != 0:
+            raise SettingsError(
+                ["CONTAINER_USER: only root can start processes as another user; run the daemon as root, or unset it"]
+            )
+        self._settings = settings
+        self._cgroups = cgroups
+        self._runs = settings.state_dir / "runs"
+        self._gpus = gpus_here(settings)
+        self._live: dict[str, _Live] = {}
+        self._cpus_of: dict[str, Sequence[int]] = {}
+        self._gpus_of: dict[str, Sequence[int]] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watchers: set[asyncio.Queue[Observation | None]] = set()
+
+    async def __aenter__(self) -> Self:
+        for name in await self._work(self._sweep):
+            await self._find(name)
+            if name not in self._live:
+                self._spawn(self._after_end(name))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for live in self._live.values():
+            asyncio.get_running_loop().remove_reader(live.pidfd)
+            os.close(live.pidfd)
+        self._live.clear()
+        for watcher in self._watchers:
+            watcher.put_nowait(None)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def check(self, image: str, limits: Limits) -> None:
+        """Reject limits out of bounds, and images that are not there: none can be fetched."""
+        check_limits(limits, gpus=self._gpus)
+        find_image(self._settings.process_images, image)
+
+    async def probe(self) -> None:
+        """Prove that a run's documents could be written."""
+        await self._work(rundir.write_document, self._runs / ".probe", {"probed": rundir.now()})
+
+    async def start(self, run: Run) -> Observation:
+        """Start a run; returns once the plugin really executes."""
+        return await to_the_end(self._start(run))
+
+    async def _start(self, run: Run) -> Observation:
+        self.check(run.image, run.limits)
+        image = find_image(self._settings.process_images, run.image)
+        program = image.program(run.argv)
+        async with self._lock(run.name):
+            await self._find(run.name)
+            if seen := await self._observe(run.name):
+                return seen
+            self._claim(run)
+            try:
+                pidfd = await self._work(self._launch, run, image, program)
+            except BaseException:
+                self._release(run.name)
+                raise
+            self._follow(run.name, pidfd)
+            seen = await self._observe(run.name)
+            if seen is None:
+                raise ComputeUnavailable(f"the directory of run {run.name} has vanished")
+            self._publish(seen)
+            return seen
+
+    async def inspect(self, name: str) -> Observation | None:
+        """Observe one run, from its directory."""
+        return await self._observe(name)
+
+    async def runs(self) -> Sequence[Observation]:
+        """Observe every run that has a directory."""
+        names = await self._work(self._names)
+        seen = [await self._observe(name) for name in names]
+        return [observation for observation in seen if observation is not None]
+
+    async def logs(self, name: str, *, tail: int) -> str:
+        """Return the end of a run's log."""
+        return await self._work(_read_logs, self._directory(name), tail)
+
+    async def remove(self, name: str) -> None:
+        """Kill a run with all its descendants, and remove its directory."""
+        directory = self._directory(name)
+        async with self._lock(name):
+            await self._find(name)
+            await self._end(name)
+            await self._work(kill_leftovers, directory, self._settings.engine_deadline_s)
+            await self._work(rundir.discard, directory)
+            self._release(name)
+
+    async def watch(self) -> AsyncIterator[Observation]:
+        """Yield every run as it is, and then what changes."""
+        watcher: asyncio.Queue[Observation | None] = asyncio.Queue()
+        self._watchers.add(watcher)
+        try:
+            for seen in await self.runs():
+                yield seen
+            while (change := await watcher.get()) is not None:
+                yield change
+        finally:
+            self._watchers.discard(watcher)
+
+    # Following runs to their end.
+
+    async def _find(self, name: str) -> None:
+        """Follow a run that an earlier daemon has started."""
+        if name in self._live:
+            return
+        found = await self._work(look_for, self._directory(name), self._settings.engine_deadline_s)
+        if found is not None:
+            pidfd, document = found
+            self._cpus_of[name], self._gpus_of[name] = document["cpus"], document["gpus"]
+            self._follow(name, pidfd)
+
+    def _follow(self, name: str, pidfd: int) -> None:
+        self._live[name] = _Live(pidfd)
+        asyncio.get_running_loop().add_reader(pidfd, self._on_end, name)
+
+    def _on_end(self, name: str) -> None:
+        live = self._live.pop(name)
+        asyncio.get_running_loop().remove_reader(live.pidfd)
+        reap(live.pidfd)
+        live.ended.set()
+        self._release(name)
+        if not live.removing:
+            self._spawn(self._after_end(name))
+
+    async def _after_end(self, name: str) -> None:
+        """Kill what a killed supervisor has left behind, and tell the watchers."""
+        seen = await self._observe(name)
+        if seen is None:
+            return
+        if seen.message == SUPERVISOR_KILLED:
+            await self._work(kill_leftovers, self._directory(name), self._settings.engine_deadline_s)
+        self._publish(seen)
+
+    async def _end(self, name: str) -> None:
+        """End a run: ask its supervisor, then kill it."""
+        live = self._live.get(name)
+        if live is None:
+            return
+        live.removing = True
+        for grace, signals in (
+            # A supervisor that someone has stopped acts on nothing before it is continued.
+            (TERM_GRACE_S, (signal.SIGTERM, signal.SIGCONT)),
+            (self._settings.engine_deadline_s, (signal.SIGKILL,)),
+        ):
+            for number in signals:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(live.pidfd, number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await live.ended.wait()
+                return
+        live.removing = False
+        raise ComputeUnavailable(f"run {name} cannot be killed: the kernel holds a process of it")
+
+    def _publish(self, seen: Observation) -> None:
+        for watcher in self._watchers:
+            watcher.put_nowait(seen)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the end of a run could not be dealt with", exc_info=error)
+
+    # What a run gets of the machine.
+
+    def _claim(self, run: Run) -> None:
+        cpus = sorted(os.sched_getaffinity(0))
+        wanted = 0 if self._settings.ignore_limits else -(-run.limits.cpu_millicores // 1000)
+        self._cpus_of[run.name] = _least_used(cpus, self._cpus_of.values(), wanted)
+        self._gpus_of[run.name] = _least_used(range(self._gpus), self._gpus_of.values(), run.limits.gpus)
+
+    def _release(self, name: str) -> None:
+        self._cpus_of.pop(name, None)
+        self._gpus_of.pop(name, None)
+
+    # Work off the event loop.
+
+    async def _work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await asyncio.to_thread(function, *args, **kwargs)
+        except OSError as error:
+            raise ComputeUnavailable(f"the directory of runs cannot be used: {error.strerror}") from error
+
+    async def _observe(self, name: str) -> Observation | None:
+        return await self._work(observe, self._directory(name))
+
+    def _directory(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not an engine name")
+        return self._runs / name
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _names(self) -> list[str]:
+        return sorted(path.name for path in self._runs.iterdir() if _NAME.fullmatch(path.name))
+
+    def _sweep(self) -> list[str]:
+        """Remove what a daemon that was killed has left half-made or half-removed; returns the names of what is whole."""
+        self._runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._runs.iterdir():
+            if not _NAME.fullmatch(path.name):
+                rundir.remove_tree(path) if path.is_dir() else path.unlink()
+            elif observe(path) is None:
+                rundir.discard(path)
+        return self._names()
+
+    def _launch(self, run: Run, image: ProcessImage, program: Path) -> int:
+        """Make the run's directory and start its supervisor; returns the descriptor that stands for it.
+
+        :raises ComputeRefused: the plugin cannot be executed
+        """
+        directory = self._directory(run.name)
+        uid, gid = self._settings.container_user.draw()
+        rundir.discard(directory)
+        try:
+            self._make_directory(directory, run, uid=uid, gid=gid)
+            with contextlib.closing(Supervisor.spawn(directory, deadline=self._settings.engine_deadline_s)) as supervisor:
+                supervisor.order(self._order(run, image, program, uid=uid, gid=gid))
+                return supervisor.detach()
+        except NotStarted as refused:
+            rundir.discard(directory)
+            raise ComputeRefused(f"{run.image}: {run.argv[0]}: {refused}", engine_status=400) from None
+        except BaseException:
+            rundir.discard(directory)
+            raise
+
+    def _make_directory(self, directory: Path, run: Run, *, uid: int | None, gid: int | None) -> None:
+        other_user = uid is not None or gid is not None
+        # Another user must be able to pass through to ``tmp``, and cannot read or list anything on the way.
+        directory.mkdir(mode=0o711 if other_user else 0o700)
+        tmp = directory / rundir.TMP
+        tmp.mkdir(mode=0o700)
+        if other_user:
+            os.chown(tmp, -1 if uid is None else uid, -1 if gid is None else gid)
+        rundir.write_document(
+            directory / rundir.RUN,
+            {
+                "jid": run.jid,
+                "image": run.image,
+                "cmd": shlex.join(run.argv),
+                "labels": dict(self._settings.job_labels) | dict(run.labels),
+                "created": rundir.now(),
+                "mark": secrets.token_hex(16),
+                "cpus": self._cpus_of[run.name],
+                "gpus": self._gpus_of[run.name],
+            },
+        )
+
+    def _order(self, run: Run, image: ProcessImage, program: Path, *, uid: int | None, gid: int | None) -> shim.Order:
+        directory = self._directory(run.name)
+        mark = (rundir.read_document(directory / rundir.RUN) or {})["mark"]
+        limited = not self._settings.ignore_limits
+        return {
+            "program": str(program),
+            "argv": [str(program), *real_arguments(run)],
+            "env": self._environment(run, image, tmp=directory / rundir.TMP, mark=mark),
+            "memory_bytes": run.limits.memory_mib * MIB if limited else None,
+            "cpus": self._cpus_of[run.name],
+            "uid": uid,
+            "gid": gid,
+            "cgroup": mark if self._cgroups else None,
+        }
+
+    def _environment(self, run: Run, image: ProcessImage, *, tmp: Path, mark: str) -> dict[str, str]:
+        """All that the plugin sees; nothing of the daemon's own environment, which holds its secrets."""
+        env = {"PATH": f"{image.bin}:{SYSTEM_PATH}", "HOME": str(tmp), "TMPDIR": str(tmp), "LANG": "C.UTF-8"}
+        if self._gpus:
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self._gpus_of[run.name]))
+        env |= run.env
+        if self._settings.home_workaround:
+            env["HOME"] = "/tmp"  # noqa: S108 - what the setting says
+        env[MARK] = mark
+        return env
+
+
+def observe(directory: Path) -> Observation | None:
+    """Observe the run of a directory; None when there is no run in it."""
+    alive = rundir.alive(directory)  # before all else, see there
+    run = rundir.read_document(directory / rundir.RUN)
+    started = rundir.read_document(directory / rundir.STARTED)
+    ended = rundir.read_document(directory / rundir.ENDED)
+    if run is None or not (alive or started):
+        return None
+    state, message, exit_code = _outcome(ended, alive=alive, started=started is not None)
+    return Observation(
+        name=directory.name,
+        jid=run["jid"],
+        state=state,
+        message=message,
+        image=run["image"],
+        cmd=run["cmd"],
+        timestamp=(ended or {}).get("ended") or (started or {}).get("started") or run["created"],
+        exit_code=exit_code,
+    )
+
+
+def _outcome(ended: dict[str, Any] | None, *, alive: bool, started: bool) -> tuple[RunState, str, int | None]:
+    if ended is None:
+        if not alive:
+            return RunState.FAILED, SUPERVISOR_KILLED, None
+        return (RunState.RUNNING, "running", None) if started else (RunState.PENDING, "created", None)
+    code = ended["exit_code"] if ended["signal"] is None else 128 + ended["signal"]
+    if ended["out_of_memory"]:
+        return RunState.FAILED, OUT_OF_MEMORY, code
+    if ended["signal"] is not None:
+        return RunState.FAILED, f"killed by {_signal_name(ended['signal'])}", code
+    return (RunState.SUCCEEDED if code == 0 else RunState.FAILED), "exited", code
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def real_arguments(run: Run) -> list[str]:
+    """The arguments after the program, with the real directories in place of the two that the plugin is told of.
+
+    They are replaced where an argument is such a path, lies below it, or is ``--flag=`` and such a path; nowhere within text.
+    """
+    return [_real(argument, run) for argument in run.argv[1:]]
+
+
+def _real(argument: str, run: Run) -> str:
+    flag, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    for told, real in ((INCOMING, run.incoming), (OUTGOING, run.outgoing)):
+        if value == told or value.startswith(f"{told}/"):
+            return f"{flag}{equals}{real}{value.removeprefix(told)}"
+    return argument
+
+
+def _least_used(items: Iterable[int], used: Iterable[Sequence[int]], count: int) -> list[int]:
+    """``count`` of the items, or all when there are fewer: those that others use least."""
+    uses = Counter(item for group in used for item in group)
+    return sorted(sorted(items, key=lambda item: (uses[item], item))[:count])
+
+
+def _read_logs(directory: Path, tail: int) -> str:
+    kept = Tail()
+    # The older part first, and of both only as much as can be shown.
+    for name in (rundir.OLDER_LOG, rundir.LOG):
+        with contextlib.suppress(FileNotFoundError), (directory / name).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+            kept.feed(file.read(LOG_BYTES))
+    return kept.lines(tail)

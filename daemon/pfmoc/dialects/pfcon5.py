@@ -1,0 +1,80 @@
+"""pfcon 4.1 and 5: plugin jobs only, whose POST brings the data itself (contract 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from pfmoc import __version__
+from pfmoc.dialects import files, render
+from pfmoc.dialects.base import PREFIX, Dialect
+from pfmoc.dialects.plugin import plugin_fields, plugin_spec, require, require_upload
+from pfmoc.dialects.routes import Route
+from pfmoc.http import json_response, no_content
+from pfmoc.jobs.model import Kind
+
+SERVER_VERSION = f"5.3.1+pfmoc.{__version__}"
+"""The release of pfcon whose manners these are, and ours."""
+
+JOB = plugin_fields("jobs", args_required=True)
+
+
+class Pfcon5(Dialect):
+    """The dialect of CUBE 3 to 6 and python-pfconclient 3.
+
+    Unlike upstream's, its POST may be repeated: CUBE repeats it blindly after any error (contract 11.5).
+    """
+
+    def routes(self) -> Sequence[Route]:
+        """One collection, its jobs, and their files."""
+        path = f"{PREFIX}/jobs/"
+        one = path + "{jid}/"
+        return (
+            Route(method="GET", path=path, handler=self.server_info, summary="Describe the server"),
+            Route(method="POST", path=path, handler=self.post, form=JOB, summary="Submit a job"),
+            Route(method="GET", path=one, handler=self.get, summary="Show a job"),
+            Route(method="DELETE", path=one, handler=self.delete, summary="Remove a job and its data"),
+            Route(method="GET", path=one + "file/", handler=self.get_file, summary="Fetch a job's output"),
+        )
+
+    async def server_info(self, _: web.Request) -> web.StreamResponse:
+        """GET /jobs/."""
+        storage, compute = self.jobs.storage, self.jobs.compute
+        return json_response(
+            {
+                "server_version": SERVER_VERSION,
+                "pfcon_innetwork": storage.innetwork,
+                "storage_env": storage.env,
+                "container_env": compute.env,
+                "compute_volume_type": compute.volume_type,
+            }
+        )
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """POST /jobs/."""
+        innetwork = self.jobs.storage.innetwork
+        async with self.form(request, JOB, upload=not innetwork) as form:
+            jid = form.jid()
+            if innetwork:
+                require(form.values, ["input_dirs", "output_dir"])
+            else:
+                require_upload(form.received)
+            spec = plugin_spec(form.values)
+            done = await self.jobs.submit_plugin(jid, spec, upload=form.received.upload, copied=False)
+            compute = render.compute(done.job, done.log, spell=render.old_spelling)
+            return json_response({"data": render.data(jid, done.staged), "compute": compute}, status=201)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """GET /jobs/<id>/."""
+        job = await self.jobs.get(self.job_id(request), Kind.PLUGIN)
+        return json_response({"compute": render.compute(job, await self.jobs.log(job), spell=render.old_spelling)})
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """DELETE /jobs/<id>/: the data and the job. CUBE relies on 404 for one that is unknown."""
+        await self.jobs.purge(self.job_id(request))
+        return no_content()
+
+    async def get_file(self, request: web.Request) -> web.StreamResponse:
+        """GET /jobs/<id>/file/."""
+        return await files.answer(request, self.jobs, self.job_id(request))

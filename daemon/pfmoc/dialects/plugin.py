@@ -1,0 +1,88 @@
+"""Plugin jobs as pfcon 5 and 6 describe them: a list of arguments, an entrypoint, limits (contract 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pfmoc.compute.base import Limits
+from pfmoc.dialects.fields import Field, FieldSet
+from pfmoc.dialects.forms import FILE_FIELD, Received
+from pfmoc.errors import InvalidRequest
+from pfmoc.http import malformed
+from pfmoc.jobs.model import PluginSpec, PluginType
+
+JID = Field(name="jid", required=True, help="id of the job, chosen by the client")
+
+
+def plugin_fields(name: str, *, args_required: bool) -> FieldSet:
+    """The fields of a plugin job.
+
+    :param args_required: True before pfcon 6.0.5, where a plugin without arguments cannot be submitted
+    """
+    return FieldSet(
+        name=name,
+        fields=(
+            JID,
+            Field(name="args", many=True, required=args_required, help="arguments, one for each repetition"),
+            Field(name="args_path_flags", many=True, help="flags whose value is replaced by the input directory"),
+            Field(name="auid", required=True, help="the user on whose behalf the job runs"),
+            Field(name="number_of_workers", type=int, required=True, help="parallel workers"),
+            Field(name="cpu_limit", type=int, required=True, help="CPU limit in millicores"),
+            Field(name="memory_limit", type=int, required=True, help="memory limit in MiB"),
+            Field(name="gpu_limit", type=int, required=True, help="number of GPUs"),
+            Field(name="image", required=True, help="container image of the plugin"),
+            Field(name="entrypoint", many=True, required=True, help="program of the plugin, and its first arguments"),
+            Field(name="type", required=True, choices=tuple(PluginType), help="type of the plugin"),
+            Field(name="env", many=True, help="environment, KEY=value for each repetition"),
+            Field(name="input_dirs", many=True, help="input directories, relative to the storage's root"),
+            Field(name="output_dir", help="output directory, relative to the storage's root"),
+        ),
+    )
+
+
+def plugin_spec(values: dict[str, Any]) -> PluginSpec:
+    """Translate the fields to what the job is asked to do.
+
+    :raises InvalidRequest: upstream's checks of the entrypoint and environment
+    """
+    if not values["entrypoint"]:
+        raise InvalidRequest("entrypoint", "cannot be empty")
+    if not all("=" in pair for pair in values["env"]):
+        raise InvalidRequest("env", 'must be a list of "key=value" strings')
+    return PluginSpec(
+        image=values["image"],
+        entrypoint=tuple(values["entrypoint"]),
+        type=PluginType(values["type"]),
+        limits=Limits(
+            number_of_workers=values["number_of_workers"],
+            cpu_millicores=values["cpu_limit"],
+            memory_mib=values["memory_limit"],
+            gpus=values["gpu_limit"],
+        ),
+        auid=values["auid"],
+        args=tuple(values["args"]),
+        args_path_flags=tuple(values["args_path_flags"]),
+        env=tuple(values["env"]),
+        input_dirs=tuple(values["input_dirs"]),
+        output_dir=values["output_dir"],
+    )
+
+
+def require(values: dict[str, Any], names: Iterable[str]) -> None:
+    """Check fields that only this server's storage makes mandatory.
+
+    :raises InvalidRequest: for the first that is missing
+    """
+    for name in names:
+        if values[name] in (None, []):
+            raise InvalidRequest(name, "field is required")
+
+
+def require_upload(received: Received) -> None:
+    """Check that the zip came.
+
+    :raises Refusal: with the general sentence: upstream meant to name the field, and never does (contract 2.3)
+    """
+    if received.upload is None:
+        raise malformed(f"{FILE_FIELD} is missing")

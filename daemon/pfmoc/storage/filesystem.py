@@ -1,0 +1,58 @@
+"""Storage in the network, as it is: the plugin reads the user's directory and writes to the user's directory."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from pfmoc.errors import InvalidRequest, NoSuchData
+from pfmoc.storage import trees, workers
+from pfmoc.storage.base import Inputs, Mounts, Sealed, Staged
+from pfmoc.storage.failures import storage_errors
+from pfmoc.storage.shared import SharedStorage
+from pfmoc.storage.workers import Stop
+
+_UNREADABLE = "Error accessing files from shared filesystem"
+
+
+class FilesystemStorage(SharedStorage):
+    """No copy is made, no link is followed, and only the first input directory is used."""
+
+    env = "filesystem"
+    requires_copy = False
+    lists_links = True
+
+    def check(self, inputs: Inputs) -> None:
+        """Reject a job without an input directory or an output directory, or with one that it may not name."""
+        self._key_dir(inputs.jid)
+        if not inputs.input_dirs:
+            raise InvalidRequest("input_dirs", "field is required")
+        for text in inputs.input_dirs:
+            self._input(text)
+        self._output(inputs)
+
+    async def stage(self, inputs: Inputs) -> Staged:
+        """Count the files of the input.
+
+        :raises InvalidRequest: the input cannot be read
+        """
+        return await workers.run(lambda stop: self._stage(inputs, stop))
+
+    def mounts(self, inputs: Inputs) -> Mounts:
+        """The user's two directories."""
+        return Mounts(incoming=self.storebase.root / self._input(inputs.input_dirs[0]), outgoing=self._output(inputs))
+
+    def _stage(self, inputs: Inputs, stop: Stop) -> Staged:
+        self.check(inputs)
+        path = self.storebase.root / self._input(inputs.input_dirs[0])
+        try:
+            with storage_errors(), closing(self._walk(path, stop)) as levels:
+                files = sum(len(level.files) for level in levels)
+        except NoSuchData as error:
+            raise InvalidRequest("input_dirs", _UNREADABLE) from error
+        with storage_errors():
+            self.handover.open(self._output(inputs))
+        return Staged(nfiles=files, path=path)
+
+    def _seal(self, inputs: Inputs, stop: Stop) -> Sealed:
+        sums = trees.measure(self.storebase.root, self.storebase.relative(self._output(inputs)), stop=stop)
+        return Sealed(files=sums.files, size=sums.size, allocated=sums.allocated, dropped_links=0)

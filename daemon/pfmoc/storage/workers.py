@@ -1,0 +1,69 @@
+"""Threads that do the blocking work of storage, and how such work is told to stop.
+
+There are pools of our own beside asyncio's default one: a few long copies, or many slow downloads, must never keep a health probe
+waiting for a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+LONG = ThreadPoolExecutor(max_workers=6, thread_name_prefix="pfmoc-stage")
+"""For work of any length: staging, measuring, removing."""
+
+CHUNKS = ThreadPoolExecutor(max_workers=6, thread_name_prefix="pfmoc-chunk")
+"""For the next piece of a download: milliseconds each. No thread is held while a client is slow."""
+
+
+class Stopped(Exception):
+    """The work was told to stop, and did."""
+
+
+class Stop:
+    """A flag that long work looks at between files and chunks."""
+
+    def __init__(self, parent: Stop | None = None) -> None:
+        self._event = threading.Event()
+        self._parent = parent
+
+    def set(self) -> None:
+        """Tell the work to stop. Threadsafe."""
+        self._event.set()
+
+    def check(self) -> None:
+        """:raises Stopped: this flag, or the one above it, is set"""
+        if self._event.is_set():
+            raise Stopped
+        if self._parent is not None:
+            self._parent.check()
+
+
+async def run(work: Callable[[Stop], T], *, pool: ThreadPoolExecutor = LONG) -> T:
+    """Run blocking work in a thread. On cancellation the work is stopped, and has cleaned up, before this returns."""
+    stop = Stop()
+    job = pool.submit(copy_context().run, work, stop)
+    future = asyncio.wrap_future(job)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        stop.set()
+        if not job.cancel():
+            await settled(future)
+        raise
+
+
+async def settled(future: asyncio.Future[Any]) -> None:
+    """Wait until the future is done, however often the waiting task is cancelled. Its result is dropped."""
+    while not future.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([future])
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,98 @@
+"""Ansible's progress as one line per step: what, how it ended, how long it took.
+
+The stock callback takes four lines for a step and tells no time; its timing companions tell the time in a list at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped]
+
+DOCUMENTATION = """
+    name: steps
+    type: stdout
+    short_description: one line per step, with its time
+    description:
+      - Prints a line for each task that did something, with its duration, and in full what failed.
+    options: {}
+"""
+
+WIDTH = 88
+COLOURS = {"changed": "33", "ok": "32", "failed": "31", "said": "36"}
+# They decide and say things, but do nothing to a host.
+SILENT = {"set_fact", "include_tasks", "import_tasks", "include_role", "import_role", "include_vars", "meta", "assert", "validate_argument_spec"}
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]
+    """See the module."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "steps"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = self._task_began = time.monotonic()
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """Head the play's steps with its name."""
+        name = play.get_name().strip()
+        print(f"{name}{' (checking only)' if play.check_mode else ''}", flush=True)
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:  # noqa: ARG002, FBT001 - Ansible's signature
+        """Start the step's clock."""
+        self._task_began = time.monotonic()
+
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
+        """Start the step's clock."""
+        self.v2_playbook_on_task_start(task, is_conditional=False)
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Tell of a step that did, or found, what it should."""
+        action = result.task.action.rpartition(".")[2]
+        if action == "debug":
+            self._say("said", str(result.result.get("msg", "")))
+        elif action not in SILENT:
+            self._line("changed" if result.result.get("changed") else "ok", result)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002 - Ansible's signature
+        """Tell in full what went wrong."""
+        if ignore_errors:
+            return
+        self._line("failed", result)
+        details = [result.result, *result.result.get("results", [])]
+        for detail in (detail for detail in details if isinstance(detail, dict) and detail.get("failed")):
+            for key in ("msg", "stderr", "stdout", "exception"):
+                text = str(detail.get(key) or "").strip()
+                if text and (key != "exception" or self._display.verbosity > 0):
+                    self._say("failed", text)
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        """Tell of a host that does not answer."""
+        self.v2_runner_on_failed(result)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """Sum up."""
+        hosts = [stats.summarize(host) for host in stats.processed]
+        changed, failed = (sum(host[key] for host in hosts) for key in ("changed", "failures"))
+        state = "failed" if failed else "changed" if changed else "ok"
+        text = f"{changed} changed, {failed} failed" if changed or failed else "everything is already there"
+        self._say(state, f"{text}, {time.monotonic() - self._began:.1f} s")
+
+    def _line(self, state: str, result: Any) -> None:
+        host = result.host.get_name()
+        where = "" if host == "localhost" else f" [{host}]"
+        name = f"{result.task.get_name().strip()}{where}"
+        seconds = time.monotonic() - self._task_began
+        print(f"  {name:<{WIDTH}} {self._paint(state, f'{state:<7}')} {seconds:6.1f} s", flush=True)
+
+    def _say(self, state: str, text: str) -> None:
+        for line in text.splitlines():
+            print(f"  {self._paint(state, line)}", flush=True)
+
+    @staticmethod
+    def _paint(state: str, text: str) -> str:
+        return f"\033[{COLOURS[state]}m{text}\033[0m" if sys.stdout.isatty() else text

@@ -1,0 +1,94 @@
+import asyncio
+import json
+
+import pytest
+
+from pfmoc.errors import StorageUnavailable
+from pfmoc.health import Health
+
+
+class Probe:
+    def __init__(self):
+        self.calls = 0
+        self.wrong = {}
+        self.error = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self):
+        self.calls += 1
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return self.wrong
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+async def answer(health):
+    response = await health.ready(None)
+    return response.status, json.loads(response.body)
+
+
+async def test_ready_only_while_serving(clock):
+    health = Health(clock=clock)
+    assert await answer(health) == (503, {"ready": False, "reasons": {"daemon": "is starting"}})
+    health.serve(Probe())
+    assert await answer(health) == (200, {"ready": True})
+    health.drain()
+    assert await answer(health) == (503, {"ready": False, "reasons": {"daemon": "is draining"}})
+    assert (await health.live(None)).status == 200
+
+
+async def test_a_flood_of_probes_is_one_question(clock):
+    health, probe = Health(clock=clock), Probe()
+    probe.gate.clear()
+    health.serve(probe)
+    crowd = [asyncio.create_task(answer(health)) for _ in range(100)]
+    await asyncio.sleep(0)
+    probe.gate.set()
+    assert {status for status, _ in await asyncio.gather(*crowd)} == {200}
+    assert probe.calls == 1
+    await answer(health)
+    assert probe.calls == 1
+    clock.now = 1.5
+    probe.wrong = {"storage": "read-only"}
+    assert await answer(health) == (503, {"ready": False, "reasons": {"storage": "read-only"}})
+    assert probe.calls == 2
+
+
+async def test_a_probe_that_hangs_or_fails_is_not_ready(clock):
+    health, probe = Health(deadline_s=0.01, clock=clock), Probe()
+    health.serve(probe)
+    probe.gate.clear()
+    assert await answer(health) == (503, {"ready": False, "reasons": {"probe": "no answer within 0.01 s"}})
+    probe.gate.set()
+    clock.now += 2
+    probe.error = StorageUnavailable("gone")
+    assert (await answer(health))[1]["reasons"] == {"probe": "gone"}
+    clock.now += 2
+    probe.error = RuntimeError("secret detail")
+    assert (await answer(health))[1]["reasons"] == {"probe": "failed; the log has the cause"}
+
+
+async def test_one_who_asks_and_leaves_does_not_stop_the_question(clock):
+    health, probe = Health(clock=clock), Probe()
+    probe.gate.clear()
+    health.serve(probe)
+    impatient = asyncio.create_task(answer(health))
+    patient = asyncio.create_task(answer(health))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    probe.gate.set()
+    assert (await patient)[0] == 200
+    await health.close()
