@@ -1,4 +1,4 @@
-"""The command line: ``pfmoc serve`` and ``pfmoc check``, or the same through ``python -m pfmoc``."""
+"""The command line: ``pfmoc serve``, ``pfmoc check`` and ``pfmoc run``, or the same through ``python -m pfmoc``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TextIO
 from pfmoc import __version__, app, logs, pidfile
 from pfmoc.errors import StartError
 from pfmoc.settings import Settings, SettingsError, load
+from pfmoc.workflow import cli as workflow_cli
 
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
@@ -25,12 +26,12 @@ _log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parser().parse_args(argv)
+    if options.command == "run":
+        return workflow_cli.main(options)
     try:
         settings = load(os.environ, env_file=options.env_file)
     except SettingsError as error:
-        for problem in error.problems:
-            _say(f"pfmoc: {problem}")
-        return EXIT_MISCONFIGURED
+        return _misconfigured(error)
     if options.command == "check":
         _say("pfmoc: the settings are valid", stream=sys.stdout)
         return 0
@@ -39,10 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(settings: Settings, *, pid_file: Path | None) -> int:
     os.umask(0o077)
-    logs.configure(secrets=[settings.secret_key.get_secret_value(), settings.pfcon_password.get_secret_value()])
+    secrets = (settings.secret_key, settings.pfcon_password, settings.legacy_token)
+    logs.configure(redact=[secret.get_secret_value() for secret in secrets])
     try:
         with pidfile.held(pid_file) if pid_file is not None else nullcontext():
             asyncio.run(app.serve(settings))
+    except SettingsError as error:  # some show only beside the machine: an environment it cannot offer
+        return _misconfigured(error)
     except StartError as error:
         _say(f"pfmoc: {error}")
         return EXIT_FAILED
@@ -50,6 +54,12 @@ def _serve(settings: Settings, *, pid_file: Path | None) -> int:
         _log.exception("the daemon failed")
         return EXIT_FAILED
     return 0
+
+
+def _misconfigured(error: SettingsError) -> int:
+    for problem in error.problems:
+        _say(f"pfmoc: {problem}")
+    return EXIT_MISCONFIGURED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Check the settings and exit: nothing is contacted, nothing is written. Prints every problem, one per line.",
         epilog="Exit status: 0 when the settings are valid, 2 when one is wrong.",
     )
+    workflow_cli.add_parser(commands)
     return parser
 
 

@@ -4,44 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import secrets
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
 from pfmoc import __version__, logs
-from pfmoc.auth import Logins, Tokens
+from pfmoc.auth import Logins, SharedToken, Tokens
 from pfmoc.body import Body
 from pfmoc.compute.base import Compute
 from pfmoc.compute.registry import open_compute
-from pfmoc.dialects.base import BODY, Common, Dialect, Services
-from pfmoc.dialects.pfcon5 import Pfcon5
-from pfmoc.dialects.pfcon6 import Pfcon6
+from pfmoc.coordination.coordination import Coordination
+from pfmoc.dialects.base import BODY, Services
+from pfmoc.dialects.registry import speakers
 from pfmoc.dialects.routes import Handler, mount
 from pfmoc.errors import StartError
 from pfmoc.health import Health, State
 from pfmoc.http import SERVER, answered, unavailable
 from pfmoc.jobs.service import Jobs
+from pfmoc.listeners import Endpoint
 from pfmoc.metrics import Metrics
 from pfmoc.server import Listener, bind, raise_descriptor_limit, url_of
 from pfmoc.settings import Settings
 from pfmoc.spool import Spool
 from pfmoc.storage.base import Storage
-from pfmoc.storage.registry import open_storage
+from pfmoc.storage.registry import open_placed, open_storage
 
 _log = logging.getLogger(__name__)
 
-DIALECTS: Mapping[str, type[Dialect]] = {"pfcon6": Pfcon6, "pfcon5": Pfcon5}
-"""Names of the setting PFMOC_DIALECTS."""
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_GONE = 499
 """What nginx logs for a client that did not wait; nobody receives it."""
@@ -60,33 +55,42 @@ class Daemon:
         self.metrics = Metrics()
         self.storage = storage or open_storage(settings)
         self.compute = compute or open_compute(settings)
-        self.jobs = Jobs(settings=settings, storage=self.storage, compute=self.compute)
+        self.jobs = Jobs(settings=settings, storage=self.storage, compute=self.compute, placed=open_placed(settings))
         self.spool = Spool(settings.storebase_mount)
+        self.coordination = Coordination(settings=settings, jobs=self.jobs, spool=self.spool)
         self.url = ""
-        """Where it listens, without a path; known once the context is entered."""
+        """Where the main port listens, without a path; known once the context is entered."""
+        self.urls: Sequence[str] = ()
+        """Of every endpoint of the settings, in their order; the main port is the first."""
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Start. The port is taken first: two daemons on one state directory then fail before they touch it.
+        """Start. The ports are taken first: two daemons on one state directory then fail before they touch it.
 
         :raises StartError: with the cause, for the operator
         """
         async with AsyncExitStack() as stack:
-            sock = bind(self.settings.host, self.settings.port)
-            stack.callback(sock.close)
+            endpoints = self.settings.endpoints
+            socks = [stack.enter_context(closing(bind(endpoint.host, endpoint.port))) for endpoint in endpoints]
             stack.push_async_callback(self.health.close)
             await stack.enter_async_context(self.metrics.measured_loop())
-            listener = await stack.enter_async_context(Listener(self._application(), sock, settings=self.settings))
+            listeners = [
+                await stack.enter_async_context(Listener(app, sock, settings=self.settings))
+                for app, sock in zip(self._applications(endpoints), socks, strict=True)
+            ]
             left = await asyncio.to_thread(self.spool.clear)
             await stack.enter_async_context(self.compute)
             await stack.enter_async_context(self.jobs)
-            stack.push_async_callback(listener.close)  # leaving, requests end before what they use does
+            await stack.enter_async_context(self.coordination)
+            for listener in listeners:
+                stack.push_async_callback(listener.close)  # leaving, requests end before what they use does
             stack.callback(self.health.drain)
             self._stack = stack.pop_all()
-        self.url = url_of(sock)
+        self.urls = [url_of(sock) for sock in socks]
+        self.url = self.urls[0]
         self.health.serve(self.jobs.probe)
         _log.info(
             "listening",
@@ -94,6 +98,7 @@ class Daemon:
                 "url": self.url,
                 "version": __version__,
                 "dialects": self.settings.dialects,
+                "listeners": {url: each.dialects for url, each in zip(self.urls[1:], self.settings.listeners, strict=True)},
                 "storage_env": self.storage.env,
                 "container_env": self.compute.env,
                 "abandoned_uploads": left,
@@ -117,25 +122,36 @@ class Daemon:
 
     # The application
 
-    def _application(self) -> web.Application:
-        app = web.Application(middlewares=[self._gate])
-        app.on_response_prepare.append(_sign)
+    def _applications(self, endpoints: Sequence[Endpoint]) -> list[web.Application]:
+        """One for each endpoint. What looks after the daemon itself is on the main port only."""
         tokens = Tokens(self.settings)
+        shared = SharedToken(self.settings.legacy_token.get_secret_value())
         logins = Logins(self.settings, tokens, failed=self._login_failed)
-        services = Services(settings=self.settings, jobs=self.jobs, tokens=tokens, logins=logins, spool=self.spool)
-        dialects: Sequence[Dialect] = [Common(services), *(DIALECTS[name](services) for name in self.settings.dialects)]
-        mount(app, (route for dialect in dialects for route in dialect.routes()), tokens=tokens)
-        app.router.add_get("/livez", self.health.live)
-        app.router.add_get("/readyz", self.health.ready)
-        app.router.add_get("/metrics", self._show_metrics)
+        services = Services(
+            settings=self.settings,
+            jobs=self.jobs,
+            tokens=tokens,
+            logins=logins,
+            spool=self.spool,
+            coordination=self.coordination,
+        )
+        apps = []
+        for endpoint in endpoints:
+            app = web.Application(middlewares=[self._gate])
+            app.on_response_prepare.append(_sign)
+            routes = (route for dialect in speakers(endpoint, services) for route in dialect.routes())
+            mount(app, routes, tokens=tokens, shared=shared)
+            apps.append(app)
+        apps[0].router.add_get("/livez", self.health.live)
+        apps[0].router.add_get("/readyz", self.health.ready)
+        apps[0].router.add_get("/metrics", self._show_metrics)
         self.metrics.count_jobs(self._count_jobs)
-        return app
+        return apps
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What every request passes: its id, the daemon's state, errors, metrics, and the end of its body."""
-        given = request.headers.get("X-Request-ID", "")
-        logs.request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+        logs.name_request(request.headers.get("X-Request-ID", ""))
         body = request[BODY] = Body(
             request,
             limit=self.settings.max_upload_bytes,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import jwt
@@ -25,6 +27,8 @@ _KEY_BYTES = 32
 _TOKEN_MAX = 4096
 """Characters. Ours have 133; CUBE stores at most 500."""
 _SCHEME = "Bearer "
+_FROM_BROWSERS = frozenset({"origin", "sec-fetch-site"})
+"""Headers that browsers put on what a page makes them send, and that no page can take off."""
 _CACHED_TOKENS = 4096
 _WATCHED = 10_000
 """Addresses, and users, whose failed logins are remembered."""
@@ -50,6 +54,13 @@ class Tokens:
     def issue(self, user: str) -> str:
         """Return a token that is valid for 48 hours."""
         return jwt.encode({"pfcon_user": user, "exp": int(self._now()) + TOKEN_LIFE_S}, self._key, algorithm=_ALGORITHM)
+
+    def admit(self, headers: Mapping[str, str]) -> None:
+        """Check a request's headers.
+
+        :raises Refusal: 401
+        """
+        self.verify(headers.get("Authorization"))
 
     def verify(self, header: str | None) -> None:
         """Check an ``Authorization`` header.
@@ -79,6 +90,45 @@ class Tokens:
             return int(claims["exp"])
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
             raise Refusal(401, "Invalid authorization token.", cause=type(error).__name__) from error
+
+
+class SharedToken:
+    """What dialects without a login ask for: one token, as long as the daemon's settings say so.
+
+    :param token: empty where there is none; then every program on this machine is admitted, but nothing that a web page sends
+    """
+
+    def __init__(self, token: str) -> None:
+        self._digest = _digest(token) if token else None
+
+    def admit(self, headers: Mapping[str, str]) -> None:
+        """Check a request's headers.
+
+        :raises Refusal: 401 without the token, 403 for a browser where there is no token
+        """
+        if self._digest is None:
+            if not _FROM_BROWSERS.isdisjoint(name.lower() for name in headers):
+                raise Refusal(403, "Requests from web pages are not served without a token.")
+            return
+        header = headers.get("Authorization")
+        if not header:
+            raise Refusal(401, "Missing authorization header.")
+        if not hmac.compare_digest(_digest(_credential(header)), self._digest):
+            raise Refusal(401, "Invalid authorization token.")
+
+
+def _credential(header: str) -> str:
+    """The token of ``Bearer``, or the password of ``Basic``, which is all that the oldest clients can send.
+
+    :raises Refusal: 401, neither is there
+    """
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+    raise Refusal(401, "Invalid authorization header.")
 
 
 @dataclass(slots=True)

@@ -49,10 +49,14 @@ def malformed(cause: str) -> Refusal:
     return Refusal(400, MALFORMED, cause=cause)
 
 
-def json_response(document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_body(document: Any) -> bytes:
     """Render JSON byte for byte as upstream does: one blank after separators, ASCII only, a newline at the end (contract 1)."""
-    body = (json.dumps(document) + "\n").encode("ascii")
-    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+    return (json.dumps(document) + "\n").encode("ascii")
+
+
+def json_response(document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer in JSON."""
+    return web.Response(body=json_body(document), status=status, headers=headers, content_type="application/json")
 
 
 def no_content() -> web.Response:

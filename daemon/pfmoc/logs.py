@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -25,6 +26,8 @@ jid: ContextVar[str | None] = ContextVar("jid", default=None)
 """Job id of the request at hand."""
 
 REDACTED = "[redacted]"
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _SECRET_MIN = 4
 """A configured secret shorter than this would redact half of all ordinary text."""
@@ -44,14 +47,21 @@ _PATTERNS = (
 The quantifiers are possessive, so that hostile text costs no more than any other."""
 
 
+def name_request(given: str = "") -> str:
+    """Give the request at hand an id, the client's own if that is a sane one, and return it."""
+    name = given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
+    request_id.set(name)
+    return name
+
+
 class Redaction:
     """Takes secrets out of text.
 
-    :param secrets: values never to be shown, besides what looks like a credential anyway
+    :param configured: values never to be shown, besides what looks like a credential anyway
     """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = sorted({secret for secret in secrets if len(secret) >= _SECRET_MIN}, key=len, reverse=True)
+    def __init__(self, configured: Iterable[str] = ()) -> None:
+        self._secrets = sorted({secret for secret in configured if len(secret) >= _SECRET_MIN}, key=len, reverse=True)
 
     def text(self, text: str) -> str:
         """Return the text without its secrets, and no longer than a record should hold."""
@@ -103,14 +113,15 @@ class Formatter(JsonFormatter):
         return {key: self._redaction.value(value) for key, value in log_data.items()}
 
 
-def configure(*, secrets: Iterable[str] = (), stream: TextIO | None = None, level: int = logging.INFO) -> logging.Handler:
+def configure(*, redact: Iterable[str] = (), stream: TextIO | None = None, level: int = logging.INFO) -> logging.Handler:
     """Send every logger's records to one JSON handler, Python's own warnings included.
 
+    :param redact: values never to be shown
     :param stream: where to; standard error by default
     :returns: the handler, which replaces all others of the root logger
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(Formatter(Redaction(secrets)))
+    handler.setFormatter(Formatter(Redaction(redact)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

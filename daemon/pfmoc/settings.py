@@ -6,7 +6,6 @@ all the daemon is *embedded*: one machine, loopback, local storage, jobs as proc
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from pfmoc.listeners import DialectName, Endpoint, contradictions, is_loopback, parse_listeners
 
 DEV_USER = "pfcon"
 DEV_PASSWORD = "pfcon1234"  # noqa: S105 - upstream's published development password; refused on any bind but loopback
@@ -117,10 +118,20 @@ class Settings(BaseModel):
     """Address to bind."""
     port: Annotated[int, Field(ge=0, le=65535)] = _named("PORT", default=5005)
     """0 lets the system choose; the log says which."""
-    dialects: Annotated[tuple[Literal["pfcon6", "pfcon5"], ...], BeforeValidator(_words)] = _named(
-        "PFMOC_DIALECTS", default=("pfcon6", "pfcon5")
+    dialects: Annotated[tuple[DialectName, ...], BeforeValidator(_words)] = _named("PFMOC_DIALECTS", default=("pfcon6", "pfcon5"))
+    """Generations of the API that are served on this port: ``pfcon6``, ``pfcon5``, ``pfcon4``; and, without a login, ``pfcon3``,
+    ``pman``, ``cmd-pfcon``, ``cmd-pman``, ``cmd-pfioh``."""
+    listeners: Annotated[tuple[Endpoint, ...], BeforeValidator(parse_listeners)] = _named("PFMOC_LISTENERS", default=())
+    """Further ports, ``DIALECT[+DIALECT...][@[HOST:]PORT]`` each, separated by commas: ``pman,cmd-pfioh,pfcon3@5006``. Without an
+    address: 127.0.0.1, and 5010 for pman, 5055 for pfioh."""
+    legacy_token: SecretStr = _named("PFMOC_LEGACY_TOKEN", default=SecretStr(""))
+    """What dialects without a login ask for, as a bearer token or as the password of Basic. Required where other machines can
+    reach one; without it they are served on loopback only, and not to web browsers."""
+    service_names: Annotated[tuple[str, ...], BeforeValidator(_words)] = _named(
+        "PFMOC_SERVICE_NAMES", default=("host", "localhost")
     )
-    """Generations of the API that are served."""
+    """What ``service`` in the documents of ``cmd-pfcon`` calls this daemon. pfcon 2 had a table of services; a document that names
+    any other is refused."""
     delete_active: Literal["terminate", "refuse"] = _named("PFMOC_DELETE_ACTIVE", default="terminate")
     """What ``POST deletejobs`` does while a sibling runs: end it and then delete, or answer upstream's 409. CUBE cancels with
     this one request, so upstream's way leaves a cancelled plugin running."""
@@ -201,13 +212,10 @@ class Settings(BaseModel):
         """True when only this machine can reach the daemon."""
         return is_loopback(self.host)
 
-
-def is_loopback(host: str) -> bool:
-    """True for ``localhost`` and the loopback addresses."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every address that is served, the main port first."""
+        return (Endpoint(dialects=self.dialects, host=self.host, port=self.port), *self.listeners)
 
 
 def load(environ: Mapping[str, str], *, env_file: Path | None = None) -> Settings:
@@ -272,7 +280,7 @@ def _checked(values: dict[str, str]) -> Settings:
 
 def _contradictions(settings: Settings, *, bad: set[str]) -> list[str]:
     """Problems that lie between fields; none that rests on a variable which is itself bad."""
-    found = [*_credentials(settings), *_storage(settings), *_paths(settings)]
+    found = [*_credentials(settings), *_listeners(settings), *_storage(settings), *_paths(settings)]
     return [text for names, text in found if not names & bad]
 
 
@@ -296,6 +304,13 @@ def _credentials(settings: Settings) -> Iterator[_Problem]:
     ):
         if not value:
             yield frozenset({name}), f"{name}: is required when APPLICATION_MODE is production"
+
+
+def _listeners(settings: Settings) -> Iterator[_Problem]:
+    main, *others = settings.endpoints
+    token = settings.legacy_token.get_secret_value()
+    for variable, text in contradictions(main, others, token=token, dev=settings.dev, innetwork=settings.innetwork):
+        yield frozenset({variable, "PFMOC_LEGACY_TOKEN", "PFMOC_HOST", "PORT"}), text
 
 
 def _storage(settings: Settings) -> Iterator[_Problem]:
@@ -343,5 +358,5 @@ def _variables() -> frozenset[str]:
 
 
 _VARIABLES = _variables()
-_EMBEDDED_ALLOWS = frozenset({"PORT", "PFMOC_HOST", "DOCKER_HOST"})
-"""Variables that many machines set anyway, or that only move the listener: with no other, the daemon is embedded."""
+_EMBEDDED_ALLOWS = frozenset({"PORT", "PFMOC_HOST", "DOCKER_HOST", "PFMOC_DIALECTS", "PFMOC_LISTENERS", "PFMOC_LEGACY_TOKEN"})
+"""Variables that many machines set anyway, or that only say where and what is served: with no other, the daemon is embedded."""

@@ -2,6 +2,7 @@
 
 The stock callback takes four lines for a step and tells no time; its timing companions tell the time in a list at the end.
 """
+# ruff: noqa: INP001, T201 - Ansible loads it by its path, to print
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ DOCUMENTATION = """
 WIDTH = 88
 COLOURS = {"changed": "33", "ok": "32", "failed": "31", "said": "36"}
 # They decide and say things, but do nothing to a host.
-SILENT = {"set_fact", "include_tasks", "import_tasks", "include_role", "import_role", "include_vars", "meta", "assert", "validate_argument_spec"}
+SILENT = {"set_fact", "include_tasks", "include_role", "meta", "assert", "validate_argument_spec"}
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -63,8 +64,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if ignore_errors:
             return
         self._line("failed", result)
-        details = [result.result, *result.result.get("results", [])]
-        for detail in (detail for detail in details if isinstance(detail, dict) and detail.get("failed")):
+        loop = [item for item in result.result.get("results", []) if isinstance(item, dict) and item.get("failed")]
+        for detail in loop or [result.result]:
             for key in ("msg", "stderr", "stdout", "exception"):
                 text = str(detail.get(key) or "").strip()
                 if text and (key != "exception" or self._display.verbosity > 0):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 from harness.daemon import launched, serving
-from harness.http import PLUGIN, Api, client, connected, encoded, head, zipped
+from harness.http import PLUGIN, Api, client, connection, encoded, head
 from harness.waiting import eventually
+from harness.zips import zipped
 
 KILLPOINTS = Path(__file__).with_name("killpoints.py")
 IMAGE = "localhost/test/count:1"
@@ -68,15 +71,13 @@ async def finished(api: Api, kind: str = "plugin", jid: str = "j") -> str:
     return await eventually(status)
 
 
-async def died_at(machine: Machine, point: str, request: object, **overrides: object) -> None:
+async def died_at(machine: Machine, point: str, request: Callable[[Api], Awaitable[object]], **overrides: object) -> None:
     """Run a daemon that dies at a point, make the request that leads there, and see it dead."""
     async with launched(machine.home, str(KILLPOINTS), point, "serve", module=False, **overrides) as served:
         listening = await eventually(lambda: served.event("listening"))
         async with client(listening["url"]) as api:
-            try:
-                await request(api)  # type: ignore[operator]
-            except aiohttp.ClientError:
-                pass
+            with suppress(aiohttp.ClientError):
+                await request(api)
             assert await asyncio.wait_for(served.process.wait(), 20) == -signal.SIGKILL
 
 
@@ -102,6 +103,25 @@ async def test_once_the_run_exists_it_is_adopted_and_not_doubled(machine, point)
         assert await finished(api) == "finishedSuccessfully"
         assert machine.starts() == 1
         assert (machine.storebase / "key-j/outgoing/a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("point", ["claimed", "starting", "started", "answered"])
+async def test_a_job_of_pman_is_undone_or_adopted_and_its_callers_data_stay(machine, point):
+    dialects = {"PFMOC_DIALECTS": "pfcon6,pman"}
+    incoming = machine.storebase / "key-j/incoming"
+    incoming.mkdir(parents=True)
+    (incoming / "a").write_bytes(b"1")
+
+    async def request(api: Api) -> int:
+        return (await api.send("POST", "", json=JOB)).status
+
+    await died_at(machine, point, request, **dialects)
+    async with serving(machine.home, **dialects) as served, client(served.url) as api:
+        assert await request(api) == 201
+        machine.go.touch()
+        assert await finished(api) == "finishedSuccessfully"
+        assert machine.starts() == 1
+        assert (incoming / "a").read_bytes() == (machine.storebase / "key-j/outgoing/a").read_bytes() == b"1"
 
 
 async def test_while_the_plugin_runs_it_goes_on_and_its_end_is_found(machine):
@@ -139,13 +159,12 @@ async def test_while_an_upload_comes_in_nothing_stays(machine):
             ("Content-Length", 10_000_000),
         ]
         part = f'--{boundary}\r\nContent-Disposition: form-data; name="data_file"; filename="x"\r\n\r\n'.encode()
-        _, writer = await connected(served.url)
-        writer.write(head("POST", "/api/v1/pluginjobs/", headers) + part + bytes(3_000_000))
-        await writer.drain()
-        spool = machine.storebase / ".pfmoc/spool"
-        await eventually(lambda: any(path.stat().st_size for path in spool.glob("*")))
-        await served.stop(signal.SIGKILL)
-        writer.close()
+        async with connection(served.url) as (_, writer):
+            writer.write(head("POST", "/api/v1/pluginjobs/", headers) + part + bytes(3_000_000))
+            await writer.drain()
+            spool = machine.storebase / ".pfmoc/spool"
+            await eventually(lambda: any(path.stat().st_size for path in spool.glob("*")))
+            await served.stop(signal.SIGKILL)
     async with serving(machine.home) as served, client(served.url) as api:
         assert machine.leftovers() == set()
         assert list(machine.storebase.glob("key-*")) == []

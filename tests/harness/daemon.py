@@ -8,21 +8,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fakes.compute import FakeCompute
+
+from harness.waiting import DEADLINE_S, eventually
 from pfmoc.app import Daemon
 from pfmoc.compute.base import Compute
 from pfmoc.settings import Settings, load
 
 USER = "pfcon"
 PASSWORD = "pfcon1234"
-DEADLINE_S = 20.0
-
-T = TypeVar("T")
 
 
 def variables(home: Path, **overrides: object) -> dict[str, str]:
@@ -53,30 +52,7 @@ async def running(home: Path, *, compute: Compute | None = None, **overrides: ob
     before = asyncio.all_tasks()
     async with Daemon(settings_for(home, **overrides), compute=compute or FakeCompute()) as daemon:
         yield daemon
-    await eventually(lambda: not {task for task in asyncio.all_tasks() - before if not task.done()}, what="all tasks to end")
-
-
-async def eventually(check: Callable[[], T | Awaitable[T]], *, what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Poll until a condition holds, and return what it returned."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + deadline_s
-    while True:
-        result = check()
-        if isinstance(result, Awaitable):
-            result = await result
-        if result:
-            return result
-        assert loop.time() < end, f"waited {deadline_s} s in vain for {what}"
-        await asyncio.sleep(0.01)
-
-
-def until(check: Callable[[], T], *, what: str, deadline_s: float = DEADLINE_S) -> T:
-    """The same outside of a loop."""
-    end = time.monotonic() + deadline_s
-    while not (result := check()):
-        assert time.monotonic() < end, f"waited {deadline_s} s in vain for {what}"
-        time.sleep(0.01)
-    return result
+    await eventually(lambda: not asyncio.all_tasks() - before - {asyncio.current_task()}, what="all tasks to end")
 
 
 class Served:
@@ -108,7 +84,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(home: Path, *arguments: str, environ: Mapping[str, str] | None = None, **overrides: object) -> AsyncIterator[Served]:
+async def serving(
+    home: Path, *arguments: str, environ: Mapping[str, str] | None = None, **overrides: object
+) -> AsyncIterator[Served]:
     """A daemon as a process, once it listens; killed on leaving if it still runs."""
     async with launched(home, "serve", *arguments, environ=environ, **overrides) as served:
         event = await eventually(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import zipfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from harness.daemon import DEADLINE_S, PASSWORD, USER
+from harness.daemon import PASSWORD, USER
+from harness.waiting import DEADLINE_S
 
 PLUGIN: dict[str, Any] = {
     "args": ["--prefix", "le"],
@@ -65,6 +65,8 @@ class Api:
             headers.setdefault("Authorization", f"Bearer {self.token}")
         url = self.url + (path if path.startswith("/") else f"/api/v1/{path}")
         kwargs.setdefault("allow_redirects", False)
+        if isinstance(kwargs.get("data"), bytes):
+            kwargs["data"] = io.BytesIO(kwargs["data"])
         async with self.session.request(method, url, headers=headers, **kwargs) as response:
             return Reply(response.status, response.headers, await response.read())
 
@@ -74,7 +76,9 @@ class Api:
     async def delete(self, path: str, **kwargs: Any) -> Reply:
         return await self.send("DELETE", path, **kwargs)
 
-    async def post(self, path: str, fields: Mapping[str, Any] | None = None, *, data_file: bytes | None = None, **kwargs: Any) -> Reply:
+    async def post(
+        self, path: str, fields: Mapping[str, Any] | None = None, *, data_file: bytes | None = None, **kwargs: Any
+    ) -> Reply:
         """POST fields as ``requests`` does it: urlencoded, or multipart once there is a file."""
         if fields is not None:
             kwargs["data"] = encoded(fields, data_file)
@@ -114,49 +118,28 @@ async def client(url: str, *, log_in: bool = True) -> AsyncIterator[Api]:
         yield api
 
 
-def zipped(files: Mapping[str, bytes]) -> bytes:
-    """A zip of the files."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def unzipped(data: bytes) -> dict[str, bytes]:
-    """Every entry, read in full, as CUBE does it."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        assert archive.testzip() is None
-        assert not [name for name in archive.namelist() if name.endswith("/")]
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-async def connected(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A plain connection to the daemon."""
-    parts = urlsplit(url)
-    return await asyncio.open_connection(parts.hostname, parts.port)
-
-
 async def raw(url: str, *chunks: bytes, half_close: bool = False) -> bytes:
     """Send bytes, and return all that comes back until the daemon closes."""
-    reader, writer = await connected(url)
-    try:
+    async with connection(url) as (reader, writer):
         for chunk in chunks:
             writer.write(chunk)
             await writer.drain()
         if half_close:
             writer.write_eof()
         return await asyncio.wait_for(reader.read(), DEADLINE_S)
-    finally:
-        await closed(writer)
 
 
-async def closed(writer: asyncio.StreamWriter) -> None:
-    writer.close()
+@asynccontextmanager
+async def connection(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A plain connection to the daemon."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        await writer.wait_closed()
-    except ConnectionError:
-        pass
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def head(method: str, path: str, headers: Iterable[tuple[str, object]] | Sequence[tuple[str, object]] = ()) -> bytes:

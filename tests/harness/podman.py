@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from harness.waiting import eventually_sync
+from harness.waiting import until
 
 IMAGE = "localhost/test/tools:1"
 TOOLS = ("sh", "sleep", "cat", "head", "tr", "env", "id", "touch", "true")
@@ -59,10 +59,15 @@ class PodmanService:
             root = self.home / "root.tar"
             pack_tools(root)
             self.podman("import", "--change", "ENV PATH=/bin", str(root), IMAGE)
-            self.podman("run", "--rm", "--network=none", IMAGE, "true")
+            self.podman("run", "--name=try", "--network=none", "--memory=64m", IMAGE, "true")
+            limit = self.podman("container", "inspect", "--format={{.HostConfig.Memory}}", "try").strip()
+            self.podman("rm", "try")
         except subprocess.CalledProcessError as failed:
             self.close()
             raise PodmanDoesNotWork(f"podman cannot run a container here: {failed.stderr.strip()[-300:]}") from None
+        if limit == "0":
+            self.close()
+            raise PodmanDoesNotWork("podman enforces no limits here: it runs without root, and no cgroup is delegated to it")
 
     @property
     def url(self) -> str:
@@ -81,26 +86,25 @@ class PodmanService:
             env=self._env,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # without root it is two processes
         )
-        eventually_sync(self._listens)
+        until(self._listens)
 
     def stop(self) -> None:
         """Kill the service; containers go on."""
         if self._process is not None:
-            self._process.kill()
+            self._signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
         self.socket.unlink(missing_ok=True)
 
     def freeze(self) -> None:
         """Let the service accept connections and answer nothing."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End everything and remove the storage."""
@@ -109,7 +113,13 @@ class PodmanService:
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         for mount in sorted((mount for mount in mounts if mount.startswith(f"{self.home}/")), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+        if os.geteuid() != 0:  # its files belong to users of a namespace
+            self.podman("unshare", "rm", "-rf", f"{self.home}/r", check=False)
         shutil.rmtree(self.home, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
 
     def _command(self, *arguments: str) -> list[str]:
         home = self.home

@@ -7,30 +7,30 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-Value = TypeVar("Value")
-
 DEADLINE_S = 20.0
 _PAUSE_S = 0.01
 
+T = TypeVar("T")
 
-async def eventually(ask: Callable[[], Awaitable[Value] | Value], *, deadline_s: float = DEADLINE_S) -> Value:
-    """Ask until the answer is true, and return it; fail at the deadline with the last answer."""
-    until = time.monotonic() + deadline_s
+
+async def eventually(check: Callable[[], T | Awaitable[T]], *, what: str = "a condition", deadline_s: float = DEADLINE_S) -> T:
+    """Poll until a condition holds, and return what it returned."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + deadline_s
     while True:
-        answer = ask()
-        value: Value = await answer if isinstance(answer, Awaitable) else answer
-        if value:
-            return value
-        assert time.monotonic() < until, f"not within {deadline_s} s; the last answer was {value!r}"
+        result = check()
+        if isinstance(result, Awaitable):
+            result = await result
+        if result:
+            return result
+        assert loop.time() < end, f"waited {deadline_s} s in vain for {what}; the last answer was {result!r}"
         await asyncio.sleep(_PAUSE_S)
 
 
-def eventually_sync(ask: Callable[[], Value], *, deadline_s: float = DEADLINE_S) -> Value:
-    """``eventually`` for tests that have no event loop."""
-    until = time.monotonic() + deadline_s
-    while True:
-        value = ask()
-        if value:
-            return value
-        assert time.monotonic() < until, f"not within {deadline_s} s; the last answer was {value!r}"
+def until(check: Callable[[], T], *, what: str = "a condition", deadline_s: float = DEADLINE_S) -> T:
+    """The same outside of a loop."""
+    end = time.monotonic() + deadline_s
+    while not (result := check()):
+        assert time.monotonic() < end, f"waited {deadline_s} s in vain for {what}; the last answer was {result!r}"
         time.sleep(_PAUSE_S)
+    return result

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from pfmoc.reference import settings_page
 from pfmoc.settings import SettingsError, load
 
@@ -24,7 +25,12 @@ def test_with_nothing_set_the_daemon_is_embedded():
 def test_production_has_upstreams_defaults():
     settings = load(PRODUCTION)
     assert not settings.dev
-    assert (settings.port, settings.container_env, settings.storage_env, settings.job_logs_tail) == (5005, "docker", "zipfile", 1000)
+    assert (settings.port, settings.container_env, settings.storage_env, settings.job_logs_tail) == (
+        5005,
+        "docker",
+        "zipfile",
+        1000,
+    )
     assert settings.storebase_mount == Path("/var/local/storeBase")
 
 

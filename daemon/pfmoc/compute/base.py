@@ -22,6 +22,10 @@ OUTGOING = "/share/outgoing"
 """Where a plugin leaves its output (contract 2.7)."""
 
 
+OUT_OF_MEMORY = "OOMKilled"
+"""Message of a run that the kernel has killed because of its memory limit."""
+
+
 class RunState(StrEnum):
     """What the environment says of a run."""
 

@@ -17,19 +17,22 @@ CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "
 """What programs that run as root need to write where they may, and images that begin as root need to become someone else. The
 rest of an engine's default (raw sockets, device nodes, chroot, ports, file capabilities) no plugin needs."""
 
+LOG_SIZE = "4m"
+"""Size at which a log is turned over. Docker keeps the part before, Podman does not."""
+
 MILLICORES_MIN = 10
 """The kernel's shortest quota, 1 ms in each 100 ms."""
 
 
 def container_spec(
-    run: Run, *, settings: Settings, incoming: Path, outgoing: Path, daemon: str, cpus_there: int
+    run: Run, *, settings: Settings, incoming: Path, outgoing: Path, daemon: str, cpus_there: int | None
 ) -> dict[str, Any]:
     """Describe the container of a run.
 
     :param incoming: as the engine's host sees it
     :param outgoing: as the engine's host sees it
     :param daemon: value of ``DAEMON_LABEL``
-    :param cpus_there: Docker refuses a limit above what the machine has, which would limit nothing
+    :param cpus_there: Docker refuses a limit above what the machine has, which would limit nothing; None: the engine does not
     """
     uid, gid = settings.container_user.draw()
     env = [f"{name}={value}" for name, value in run.env.items()]
@@ -47,6 +50,8 @@ def container_spec(
         "HostConfig": {
             "RestartPolicy": {"Name": "no"},
             "NetworkMode": settings.plugin_network,
+            # Whatever the engine's default is: a log that can be read back, and cannot fill the disk.
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_SIZE, "max-file": "2"}},
             "SecurityOpt": ["no-new-privileges"],
             "CapDrop": ["ALL"],
             "CapAdd": list(CAPABILITIES),
@@ -65,7 +70,8 @@ def container_spec(
         memory = run.limits.memory_mib * MIB
         # Upstream sets only the reservation, which bounds nothing. Swap equal to memory means: no swap.
         host |= {"Memory": memory, "MemorySwap": memory, "MemoryReservation": memory}
-        host["NanoCpus"] = min(max(run.limits.cpu_millicores, MILLICORES_MIN), cpus_there * 1000) * 1_000_000
+        millicores = max(run.limits.cpu_millicores, MILLICORES_MIN)
+        host["NanoCpus"] = (millicores if cpus_there is None else min(millicores, cpus_there * 1000)) * 1_000_000
     if run.limits.gpus:
         host["DeviceRequests"] = [{"Driver": "", "Count": run.limits.gpus, "Capabilities": [["gpu"]]}]
     if settings.shm_size_mib is not None:

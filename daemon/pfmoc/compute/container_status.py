@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pfmoc.compute.base import Observation, RunState
+from pfmoc.compute.base import OUT_OF_MEMORY, Observation, RunState
 from pfmoc.settings import MIB
 
 JID_LABEL = "org.chrisproject.pfmoc.jid"
 """Holds the client's job id, which the container's name may only be derived from."""
 
-OUT_OF_MEMORY = "OOMKilled"
 _KILLED = 128 + 9
 _ZERO_TIME = "0001-01-01T00:00:00"
 
@@ -21,7 +20,7 @@ _ZERO_TIME = "0001-01-01T00:00:00"
 def observation(inspected: Mapping[str, Any]) -> Observation:
     """Read the answer of ``GET /containers/<name>/json``."""
     state, config = inspected["State"], inspected["Config"]
-    ended = state["Status"] in ("exited", "dead")
+    ended = _word(state) in ("exited", "dead")
     return Observation(
         name=inspected["Name"].removeprefix("/"),
         jid=(config.get("Labels") or {}).get(JID_LABEL, ""),
@@ -34,6 +33,12 @@ def observation(inspected: Mapping[str, Any]) -> Observation:
     )
 
 
+def _word(state: Mapping[str, Any]) -> str:
+    """The engine's word for the state. Podman has one more for the moment between the end of a container and its clean-up."""
+    word: str = state["Status"]
+    return "exited" if word == "stopped" else word
+
+
 def _state(state: Mapping[str, Any]) -> RunState:
     if state["Running"] or state["Paused"]:
         return RunState.RUNNING
@@ -41,7 +46,7 @@ def _state(state: Mapping[str, Any]) -> RunState:
         return RunState.PENDING
     if state["OOMKilled"] or state["Dead"]:
         return RunState.FAILED
-    if state["Status"] == "exited":
+    if _word(state) == "exited":
         return RunState.SUCCEEDED if state["ExitCode"] == 0 else RunState.FAILED
     return RunState.UNDEFINED
 
@@ -49,7 +54,7 @@ def _state(state: Mapping[str, Any]) -> RunState:
 def _message(inspected: Mapping[str, Any]) -> str:
     """The engine's word for the state, unless more can be said of why the run ended."""
     state = inspected["State"]
-    word: str = state["Status"]
+    word = _word(state)
     if state["Running"] or state["Paused"] or word not in ("exited", "dead"):
         return word
     if state["OOMKilled"]:

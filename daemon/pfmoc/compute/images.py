@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pfmoc.compute.limits import check_reference
 from pfmoc.errors import ComputeRefused, InvalidRequest
@@ -41,17 +41,17 @@ class ProcessImage:
 
         :raises ComputeRefused: names the image and the program
         """
-        entry = PurePosixPath(argv[0] if argv else "")
-        bare = entry.name == str(entry)
-        if not entry.name or entry.name == ".." or "\0" in str(entry) or not (bare or entry.is_absolute()):
+        entry = argv[0] if argv else ""
+        name = entry.rpartition("/")[2]
+        if name in ("", ".", "..") or "\0" in entry or not (entry == name or entry.startswith("/")):
             raise ComputeRefused(
-                f"{self.reference}: entrypoint {str(entry)!r} must be a program's name or absolute path", engine_status=400
+                f"{self.reference}: entrypoint {entry!r} must be a program's name or absolute path", engine_status=400
             )
-        program = self.bin / entry.name
+        program = self.bin / name
         if not program.is_file():
-            raise ComputeRefused(f"{self.reference}: there is no program {entry.name!r} in the image", engine_status=400)
+            raise ComputeRefused(f"{self.reference}: there is no program {name!r} in the image", engine_status=400)
         if not os.access(program, os.X_OK):
-            raise ComputeRefused(f"{self.reference}: program {entry.name!r} is not executable", engine_status=400)
+            raise ComputeRefused(f"{self.reference}: program {name!r} is not executable", engine_status=400)
         return program
 
 

@@ -9,28 +9,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import aiohttp
-from aiodocker import Docker, DockerError
+from aiodocker import DockerError
 from aiodocker.containers import DockerContainer
 
 from pfmoc.compute.base import Compute, Limits, Observation, Run, RunState
 from pfmoc.compute.container_spec import DAEMON_LABEL, container_spec
 from pfmoc.compute.container_status import observation
+from pfmoc.compute.engine import Engine, refused, usual_socket
 from pfmoc.compute.limits import check_limits, check_reference, gpus_here
 from pfmoc.compute.tasks import to_the_end
-from pfmoc.compute.text import Tail
+from pfmoc.compute.text import Frames, Tail
 from pfmoc.errors import ComputeRefused, ComputeUnavailable
 from pfmoc.settings import Settings
+
+_logger = logging.getLogger(__name__)
 
 RESYNC_S = 30.0
 """Seconds after which a watch that has heard nothing lists the containers: an events stream can fall silent without closing."""
@@ -42,15 +45,6 @@ meanwhile is had this way; what comes twice does no harm."""
 INSPECTIONS = 8
 """Containers inspected at once when all are listed."""
 
-_UNREACHABLE = 900
-"""What aiodocker gives for a status when there was no answer."""
-
-_CANNOT_EXECUTE = ("command that was not found", "OCI permission denied", "exec format error")
-
-_HEADER = 8
-_CHUNK = 1 << 16
-
-T = TypeVar("T")
 
 _News = str | Exception | None
 """Id of a container that something happened to; why nothing more will be heard; or, at the close, nothing."""
@@ -60,7 +54,8 @@ _News = str | Exception | None
 class _Facts:
     """What the engine says of itself."""
 
-    cpus: int
+    cpus: int | None
+    """None where the engine takes any limit."""
     storebase: Path
 
 
@@ -78,18 +73,25 @@ class PodmanCompute(Compute):
         self._daemon = _identity(settings)
         self._gpus = gpus_here(settings)
         self._facts: _Facts | None = None
+        self._closed = False
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._watchers: set[asyncio.Queue[_News]] = set()
+        self._listeners: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        # The deadline of each question is ours (``_ask``); a client-wide one would also end the events stream.
-        self._docker = Docker(url=self._url)
+        self._engine = Engine(self._url, deadline=self._settings.engine_deadline_s)
+        self._docker = self._engine.docker
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closed = True
         for watcher in self._watchers:
             watcher.put_nowait(None)
-        await self._docker.close()
+        for listener in self._listeners:
+            listener.cancel()
+        if self._listeners:
+            await asyncio.wait(self._listeners)
+        await self._engine.close()
 
     def check(self, image: str, limits: Limits) -> None:
         """Reject limits out of bounds, and what is no image reference. Whether the image can be had, only fetching it tells."""
@@ -120,7 +122,12 @@ class PodmanCompute(Compute):
         inspected = await self._inspected(name)
         if tail <= 0 or inspected is None or not self._is_ours(inspected):
             return ""
-        return await self._ask(self._read_logs(inspected["Id"], tail))
+        try:
+            return await self._engine.ask(self._read_logs(inspected["Id"], tail))
+        except DockerError as error:
+            if error.status == 404:  # removed meanwhile
+                return ""
+            raise refused(name, error) from None
 
     async def remove(self, name: str) -> None:
         """Kill and remove a container of ours, with its anonymous volumes. Another's of that name is left alone."""
@@ -133,72 +140,60 @@ class PodmanCompute(Compute):
         """Yield every container of ours as it is, and then each that an event is about."""
         news: asyncio.Queue[_News] = asyncio.Queue()
         listener = asyncio.create_task(self._listen(news))
+        self._listeners.add(listener)
+        listener.add_done_callback(self._listeners.discard)
         self._watchers.add(news)
-        states: dict[str, str] = {}
         try:
-            for seen in await self._changed(states):
-                yield seen
-            while True:
-                try:
-                    async with asyncio.timeout(RESYNC_S):
-                        item = await news.get()
-                except TimeoutError:
-                    for seen in await self._changed(states):
-                        yield seen
-                    continue
-                if item is None:
-                    return
-                if isinstance(item, Exception):
-                    raise ComputeUnavailable("the container engine ended its stream of events") from item
-                for seen in await self._observed([item]):
+            async with aclosing(self._told(news)) as told:
+                async for seen in told:
                     yield seen
+        except ComputeUnavailable:
+            if not self._closed:
+                raise
         finally:
             self._watchers.discard(news)
             listener.cancel()
-            with suppress(asyncio.CancelledError):
-                await listener
+            await asyncio.wait([listener])
 
     # Starting.
 
     async def _start(self, run: Run) -> Observation:
         spec = await self._spec(run)
         async with self._lock(run.name):
-            try:
-                container = await self._ask(self._docker.containers.create(spec, name=run.name))
-            except DockerError as error:
-                # Engines differ in how they say that the name is taken (Docker 409, Podman 4 500), so look.
-                there = await self._inspected(run.name)
-                if there is not None:
-                    if not self._is_ours(there):
-                        problem = f"a container named {run.name} exists, and is not one of this daemon's"
-                        raise ComputeRefused(problem, engine_status=409) from None
-                    if observation(there).state is not RunState.PENDING:
-                        return observation(there)
-                    # A daemon was killed between create and start: what was asked for then is not known to be what is now.
-                    await self._delete(there["Id"], name=run.name)
-                elif error.status == 404:
-                    await self._fetch(run.image)
-                else:
-                    raise _refused(run.image, error) from None
-                container = await self._create_again(run, spec)
-            return await self._begin(container, run)
+            there = await self._inspected(run.name)
+            if there is not None and not self._is_ours(there):
+                problem = f"a container named {run.name} exists, and is not one of this daemon's"
+                raise ComputeRefused(problem, engine_status=409)
+            if there is not None and observation(there).state is not RunState.PENDING:
+                return observation(there)
+            if there is not None:
+                # A daemon was killed between create and start: what was asked for then is not known to be what is now.
+                await self._delete(there["Id"], name=run.name)
+            return await self._begin(await self._create(run, spec), run)
 
-    async def _create_again(self, run: Run, spec: dict[str, Any]) -> DockerContainer:
-        try:
-            return await self._ask(self._docker.containers.create(spec, name=run.name))
-        except DockerError as error:
-            raise _refused(run.image, error) from None
+    async def _create(self, run: Run, spec: dict[str, Any]) -> DockerContainer:
+        for last in (False, True):
+            try:
+                return await self._engine.ask(self._docker.containers.create(spec, name=run.name))
+            except DockerError as error:
+                if error.status != 404 or last:
+                    raise refused(run.image, error) from None
+                await self._fetch(run.image)
+        raise AssertionError("the second attempt returns or raises")
 
     async def _begin(self, container: DockerContainer, run: Run) -> Observation:
         try:
-            await self._ask(container.start())
-            return observation(await self._ask(container.show()))
+            await self._engine.ask(container.start())
+            inspected = await self._engine.ask(container.show())
         except (DockerError, ComputeUnavailable) as error:
             with suppress(ComputeRefused, ComputeUnavailable):  # the first error is the one to tell
                 await self._delete(container.id, name=run.name)
             if isinstance(error, DockerError):
-                raise _refused(run.image, error) from None
+                raise refused(run.image, error) from None
             raise
+        if not (self._settings.ignore_limits or inspected["HostConfig"].get("Memory")):
+            _logger.warning("the container engine enforces no memory limit: it has no root, and no cgroup is delegated to it")
+        return observation(inspected)
 
     async def _spec(self, run: Run) -> dict[str, Any]:
         facts = await self._learn()
@@ -216,49 +211,51 @@ class PodmanCompute(Compute):
         deadline = self._settings.pull_deadline_s
         async with self._lock(f"image {image}"):
             with suppress(DockerError):
-                await self._ask(self._docker.images.inspect(image))
+                await self._engine.ask(self._docker.images.inspect(image))
                 return
             try:
-                async with asyncio.timeout(deadline):
-                    async for _ in self._docker.images.pull(image, stream=True):
-                        pass
-            except TimeoutError:
+                await self._engine.ask(self._pull(image), deadline=deadline)
+            except ComputeUnavailable as error:
+                if error.__cause__ is not None:
+                    raise
                 raise ComputeRefused(f"{image}: could not be fetched within {deadline:g} s", engine_status=504) from None
             except DockerError as error:
-                if error.status == _UNREACHABLE:
-                    raise _unreachable() from error
                 # Within the stream of a pull an error has no status of its own; the image is not there, that much is sure.
                 raise ComputeRefused(f"{image}: cannot be fetched: {error.message}", engine_status=error.status or 404) from None
+
+    async def _pull(self, image: str) -> None:
+        async for _ in self._docker.images.pull(image, stream=True):
+            pass
 
     # Removing, listing.
 
     async def _delete(self, container_id: str, *, name: str) -> None:
         container = self._docker.containers.container(container_id)
         try:
-            await self._ask(container.delete(force=True, v=True))
+            await self._engine.ask(container.delete(force=True, v=True))
         except DockerError as error:
             if error.status == 409:  # someone else is at it; be sure that it is done
                 with suppress(DockerError):
-                    await self._ask(container.wait(condition="removed"))
+                    await self._engine.ask(container.wait(condition="removed"))
             elif error.status != 404:
-                raise _refused(name, error) from None
+                raise refused(name, error) from None
 
     async def _inspected(self, name: str) -> Mapping[str, Any] | None:
         """Inspect by exact name: the engine itself would also take the beginning of another container's id."""
         try:
-            inspected: dict[str, Any] = await self._ask(self._docker.containers.container(name).show())
+            inspected: dict[str, Any] = await self._engine.ask(self._docker.containers.container(name).show())
         except DockerError as error:
             if error.status == 404:
                 return None
-            raise _refused(name, error) from None
+            raise refused(name, error) from None
         return inspected if inspected["Name"].removeprefix("/") == name else None
 
     async def _listed(self, **params: int) -> list[DockerContainer]:
         filters = json.dumps({"label": [f"{DAEMON_LABEL}={self._daemon}"]})
         try:
-            return await self._ask(self._docker.containers.list(all=1, filters=filters, **params))
+            return await self._engine.ask(self._docker.containers.list(all=1, filters=filters, **params))
         except DockerError as error:
-            raise _refused("list of containers", error) from None
+            raise refused("list of containers", error) from None
 
     async def _observed(self, ids: Sequence[str]) -> list[Observation]:
         room = asyncio.Semaphore(INSPECTIONS)
@@ -266,11 +263,11 @@ class PodmanCompute(Compute):
         async def one(container_id: str) -> Observation | None:
             async with room:
                 try:
-                    return observation(await self._ask(self._docker.containers.container(container_id).show()))
+                    return observation(await self._engine.ask(self._docker.containers.container(container_id).show()))
                 except DockerError as error:
                     if error.status == 404:
                         return None
-                    raise _refused(container_id, error) from None
+                    raise refused(container_id, error) from None
 
         seen = await asyncio.gather(*map(one, ids))
         return [observed for observed in seen if observed is not None]
@@ -288,12 +285,32 @@ class PodmanCompute(Compute):
 
     # Streams.
 
+    async def _told(self, news: asyncio.Queue[_News]) -> AsyncGenerator[Observation, None]:
+        """Observe what the news are about, and now and then what there should have been news of."""
+        states: dict[str, str] = {}
+        for seen in await self._changed(states):
+            yield seen
+        while True:
+            try:
+                async with asyncio.timeout(RESYNC_S):
+                    item = await news.get()
+            except TimeoutError:
+                for seen in await self._changed(states):
+                    yield seen
+                continue
+            if item is None:
+                return
+            if isinstance(item, Exception):
+                raise ComputeUnavailable("the container engine ended its stream of events") from item
+            for seen in await self._observed([item]):
+                yield seen
+
     async def _listen(self, news: asyncio.Queue[_News]) -> None:
         """Pass on the id of every container of ours that an event is about; at the end, why there will be no more."""
         filters = json.dumps({"type": ["container"], "label": [f"{DAEMON_LABEL}={self._daemon}"]})
         try:
             since = int(time.time()) - EVENTS_BACK_S
-            async with self._get("events", params={"filters": filters, "since": str(since)}) as response:
+            async with self._engine.stream("events", params={"filters": filters, "since": str(since)}) as response:
                 rest = b""
                 async for chunk in response.content.iter_any():
                     *lines, rest = (rest + chunk).split(b"\n")
@@ -304,51 +321,19 @@ class PodmanCompute(Compute):
             news.put_nowait(error)
 
     async def _read_logs(self, container_id: str, tail: int) -> str:
-        kept = Tail()
-        async with self._get(
-            f"containers/{container_id}/logs", params={"stdout": "1", "stderr": "1", "tail": str(tail)}
-        ) as response:
-            content = response.content
-            with suppress(asyncio.IncompleteReadError):
-                # Frames of both streams, each with a header that ends in its length.
-                while header := await content.readexactly(_HEADER):
-                    left = int.from_bytes(header[4:], "big")
-                    while left and (chunk := await content.read(min(left, _CHUNK))):
-                        kept.feed(chunk)
-                        left -= len(chunk)
+        params = {"stdout": "1", "stderr": "1"}
+        # Podman 4 garbles the end of a log: with ``tail`` it loses and joins lines that are long or lack their end. Its logs are
+        # of bounded size (``container_spec``), so all of it is read instead.
+        if not await self._engine.is_podman():
+            params["tail"] = str(tail)
+        kept, frames = Tail(), Frames()
+        async with self._engine.stream(f"containers/{container_id}/logs", params=params) as response:
+            async for chunk in response.content.iter_any():
+                for part in frames.feed(chunk):
+                    kept.feed(part)
         return kept.lines(tail)
 
-    @asynccontextmanager
-    async def _get(self, path: str, *, params: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Read an answer as it comes; aiodocker keeps the whole of a log, and hides how a stream of events ended."""
-        if self._docker.api_version == "auto":
-            await self._ask(self._docker.version())
-        url = f"{self._docker.docker_host}/{self._docker.api_version}/{path}"
-        async with self._docker.session.get(url, params=params, timeout=aiohttp.ClientTimeout()) as response:
-            if response.status >= 400:
-                raise DockerError(response.status, (await response.text())[:_CHUNK])
-            yield response
-
-    # The engine.
-
-    async def _ask(self, question: Awaitable[T]) -> T:
-        """Await an answer within the deadline.
-
-        :raises ComputeUnavailable: there was none
-        :raises DockerError: it was an error, with its status
-        """
-        deadline = self._settings.engine_deadline_s
-        try:
-            async with asyncio.timeout(deadline):
-                return await question
-        except TimeoutError:
-            raise ComputeUnavailable(f"the container engine did not answer within {deadline:g} s") from None
-        except DockerError as error:
-            if error.status == _UNREACHABLE:
-                raise _unreachable() from error
-            raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # cut off within the answer
-            raise _unreachable() from error
+    # Where things are.
 
     async def _learn(self) -> _Facts:
         """Ask once for what does not change while the engine runs.
@@ -357,10 +342,12 @@ class PodmanCompute(Compute):
         """
         if self._facts is None:
             try:
-                info = await self._ask(self._docker.system.info())
-                self._facts = _Facts(cpus=int(info["NCPU"]), storebase=await self._find_storebase())
+                storebase = await self._find_storebase()
+                podman = await self._engine.is_podman()
+                cpus = None if podman else int((await self._engine.ask(self._docker.system.info()))["NCPU"])
             except DockerError as error:
                 raise ComputeUnavailable(f"the container engine answers with an error: {error.message}") from error
+            self._facts = _Facts(cpus=cpus, storebase=storebase)
         return self._facts
 
     async def _find_storebase(self) -> Path:
@@ -373,8 +360,8 @@ class PodmanCompute(Compute):
         if settings.volume_name is not None:
             return await self._mountpoint(settings.volume_name)
         filters = json.dumps({"label": [settings.selector]})
-        for container in await self._ask(self._docker.containers.list(filters=filters)):
-            inspected = await self._ask(container.show())
+        for container in await self._engine.ask(self._docker.containers.list(filters=filters)):
+            inspected = await self._engine.ask(container.show())
             for mount in inspected["Mounts"]:
                 if Path(mount["Destination"]) == settings.storebase_mount:
                     return Path(mount["Source"])
@@ -386,7 +373,7 @@ class PodmanCompute(Compute):
     async def _mountpoint(self, name: str) -> Path:
         volumes: Any = self._docker.volumes
         try:
-            volume = await self._ask((await self._ask(volumes.get(name))).show())
+            volume = await self._engine.ask((await self._engine.ask(volumes.get(name))).show())
         except DockerError as error:
             if error.status != 404:
                 raise
@@ -396,32 +383,15 @@ class PodmanCompute(Compute):
         return Path(volume["Mountpoint"])
 
     def _on_host(self, path: Path, facts: _Facts) -> Path:
-        """The same path as the engine's host has it."""
-        return facts.storebase / path.relative_to(self._settings.storebase_mount)
+        """The same path as the engine's host has it. Links on the way to the storeBase may have been followed already."""
+        mount = self._settings.storebase_mount
+        return facts.storebase / path.relative_to(mount if path.is_relative_to(mount) else mount.resolve())
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
-
-
-def usual_socket(engine: str) -> Path:
-    """The socket that an engine of this kind has when nobody says otherwise."""
-    if engine == "docker":
-        return Path("/var/run/docker.sock")
-    run = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}"))
-    return run / "podman" / "podman.sock"
 
 
 def _identity(settings: Settings) -> str:
     """What tells this daemon's runs from another's, the same after a restart: where it keeps its state and its data."""
     parts = (settings.state_dir, settings.storebase_mount, settings.storebase, settings.volume_name, settings.selector)
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
-
-
-def _refused(what: str, error: DockerError) -> ComputeRefused:
-    # Podman answers 500 when the program of a plugin cannot be executed. That is the job's fault, and Docker says so with 400.
-    blames_job = error.status == 500 and any(words in error.message for words in _CANNOT_EXECUTE)
-    return ComputeRefused(f"{what}: {error.message}", engine_status=400 if blames_job else error.status)
-
-
-def _unreachable() -> ComputeUnavailable:
-    return ComputeUnavailable("the container engine cannot be reached")

@@ -29,26 +29,22 @@ from typing import Any, ParamSpec, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from pfmoc.compute import rundir, shim
-from pfmoc.compute.base import INCOMING, OUTGOING, Compute, Limits, Observation, Run, RunState
+from pfmoc.compute.base import INCOMING, OUTGOING, Compute, Limits, Observation, Run
 from pfmoc.compute.images import ProcessImage, find_image
 from pfmoc.compute.limits import check_limits, gpus_here
-from pfmoc.compute.supervisor import MARK, NotStarted, Supervisor, kill_leftovers, look_for, reap
+from pfmoc.compute.process_status import SUPERVISOR_KILLED, observe
+from pfmoc.compute.supervisor import MARK, TERM_GRACE_S, NotStarted, Supervisor, kill_leftovers, look_for, reap
 from pfmoc.compute.tasks import to_the_end
 from pfmoc.compute.text import LOG_BYTES, Tail
 from pfmoc.errors import ComputeRefused, ComputeUnavailable
 from pfmoc.settings import MIB, Settings, SettingsError
 
-log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-SUPERVISOR_KILLED = "supervisor killed; outcome unknown"
-OUT_OF_MEMORY = "OOMKilled"
-
-TERM_GRACE_S = 5.0
-"""Seconds that a supervisor gets to kill its run, which takes milliseconds, before it is killed too."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -75,7 +71,8 @@ class ProcessCompute(Compute):
 
     def __init__(self, settings: Settings, *, cgroups: bool = True) -> None:
         user = settings.container_user
-        if (user.uid or user.gid) and os.geteuid() != 0:
+        self._other_users = bool(user.uid or user.gid)
+        if self._other_users and os.geteuid() != 0:
             raise SettingsError(
                 ["CONTAINER_USER: only root can start processes as another user; run the daemon as root, or unset it"]
             )
@@ -93,7 +90,9 @@ class ProcessCompute(Compute):
     async def __aenter__(self) -> Self:
         for name in await self._work(self._sweep):
             await self._find(name)
-            if name not in self._live:
+            if await self._observe(name) is None:
+                await self._work(rundir.discard, self._directory(name))
+            elif name not in self._live:
                 self._spawn(self._after_end(name))
         return self
 
@@ -147,9 +146,7 @@ class ProcessCompute(Compute):
 
     async def runs(self) -> Sequence[Observation]:
         """Observe every run that has a directory."""
-        names = await self._work(self._names)
-        seen = [await self._observe(name) for name in names]
-        return [observation for observation in seen if observation is not None]
+        return await self._work(lambda: [seen for name in self._names() if (seen := observe(self._runs / name))])
 
     async def logs(self, name: str, *, tail: int) -> str:
         """Return the end of a run's log."""
@@ -244,7 +241,7 @@ class ProcessCompute(Compute):
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the end of a run could not be dealt with", exc_info=error)
+            _logger.error("the end of a run could not be dealt with", exc_info=error)
 
     # What a run gets of the machine.
 
@@ -281,14 +278,13 @@ class ProcessCompute(Compute):
         return sorted(path.name for path in self._runs.iterdir() if _NAME.fullmatch(path.name))
 
     def _sweep(self) -> list[str]:
-        """Remove what a daemon that was killed has left half-made or half-removed; returns the names of what is whole."""
-        self._runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Remove what a daemon that was killed has left half-removed; returns the names of runs that did not end in order."""
+        self._runs.mkdir(parents=True, exist_ok=True)
+        self._runs.chmod(0o711 if self._other_users else 0o700)
         for path in self._runs.iterdir():
             if not _NAME.fullmatch(path.name):
                 rundir.remove_tree(path) if path.is_dir() else path.unlink()
-            elif observe(path) is None:
-                rundir.discard(path)
-        return self._names()
+        return [name for name in self._names() if not (self._runs / name / rundir.ENDED).exists()]
 
     def _launch(self, run: Run, image: ProcessImage, program: Path) -> int:
         """Make the run's directory and start its supervisor; returns the descriptor that stands for it.
@@ -307,16 +303,16 @@ class ProcessCompute(Compute):
             rundir.discard(directory)
             raise ComputeRefused(f"{run.image}: {run.argv[0]}: {refused}", engine_status=400) from None
         except BaseException:
+            kill_leftovers(directory, self._settings.engine_deadline_s)
             rundir.discard(directory)
             raise
 
     def _make_directory(self, directory: Path, run: Run, *, uid: int | None, gid: int | None) -> None:
-        other_user = uid is not None or gid is not None
         # Another user must be able to pass through to ``tmp``, and cannot read or list anything on the way.
-        directory.mkdir(mode=0o711 if other_user else 0o700)
+        directory.mkdir(mode=0o711 if self._other_users else 0o700)
         tmp = directory / rundir.TMP
         tmp.mkdir(mode=0o700)
-        if other_user:
+        if self._other_users:
             os.chown(tmp, -1 if uid is None else uid, -1 if gid is None else gid)
         rundir.write_document(
             directory / rundir.RUN,
@@ -357,47 +353,6 @@ class ProcessCompute(Compute):
             env["HOME"] = "/tmp"  # noqa: S108 - what the setting says
         env[MARK] = mark
         return env
-
-
-def observe(directory: Path) -> Observation | None:
-    """Observe the run of a directory; None when there is no run in it."""
-    alive = rundir.alive(directory)  # before all else, see there
-    run = rundir.read_document(directory / rundir.RUN)
-    started = rundir.read_document(directory / rundir.STARTED)
-    ended = rundir.read_document(directory / rundir.ENDED)
-    if run is None or not (alive or started):
-        return None
-    state, message, exit_code = _outcome(ended, alive=alive, started=started is not None)
-    return Observation(
-        name=directory.name,
-        jid=run["jid"],
-        state=state,
-        message=message,
-        image=run["image"],
-        cmd=run["cmd"],
-        timestamp=(ended or {}).get("ended") or (started or {}).get("started") or run["created"],
-        exit_code=exit_code,
-    )
-
-
-def _outcome(ended: dict[str, Any] | None, *, alive: bool, started: bool) -> tuple[RunState, str, int | None]:
-    if ended is None:
-        if not alive:
-            return RunState.FAILED, SUPERVISOR_KILLED, None
-        return (RunState.RUNNING, "running", None) if started else (RunState.PENDING, "created", None)
-    code = ended["exit_code"] if ended["signal"] is None else 128 + ended["signal"]
-    if ended["out_of_memory"]:
-        return RunState.FAILED, OUT_OF_MEMORY, code
-    if ended["signal"] is not None:
-        return RunState.FAILED, f"killed by {_signal_name(ended['signal'])}", code
-    return (RunState.SUCCEEDED if code == 0 else RunState.FAILED), "exited", code
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def real_arguments(run: Run) -> list[str]:

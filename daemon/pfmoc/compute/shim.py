@@ -99,6 +99,7 @@ class Supervisor:
         try:
             rundir.reserve_ended(self._directory)
             outcome = self._run(order)
+            self._remove_group()
             rundir.write_ended(self._directory, {"ended": rundir.now(), **outcome})
         except Refused as refused:
             _answer(f"refused {refused}")
@@ -108,8 +109,7 @@ class Supervisor:
             return 1
         finally:
             self._kill_all()
-            if self._group is not None:
-                self._group.remove()
+            self._remove_group()
         return 0
 
     def _run(self, order: Order) -> dict[str, object]:
@@ -156,12 +156,12 @@ class Supervisor:
         poller.register(self._woken, select.POLLIN)
         poller.register(output, select.POLLIN)
         while plugin not in self._reaped and not self._told_to_end:
-            for ready, _ in poller.poll():
+            for ready, events in poller.poll():
                 if ready == self._woken:
                     os.read(self._woken, _CHUNK)
                     self._reap()
-                elif not log.copy(output):
-                    poller.unregister(output)
+                elif not log.copy(output) and events & select.POLLHUP:
+                    poller.unregister(output)  # the plugin has closed its output, and goes on
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -176,6 +176,10 @@ class Supervisor:
                 pid, status = os.waitpid(-1, 0)
                 self._reaped[pid] = status
                 self._reap()
+
+    def _remove_group(self) -> None:
+        if self._group is not None:
+            self._group.remove()
 
     def _end(self, _signal: int, _frame: FrameType | None) -> None:
         self._told_to_end = True

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -22,6 +23,9 @@ from pfmoc.compute.cgroup import MemoryCgroup
 
 MARK = "PFMOC_RUN"
 """Variable in the plugin's environment by which its processes are known once their supervisor is gone."""
+
+TERM_GRACE_S = 5.0
+"""Seconds that a supervisor gets to kill its run, which takes milliseconds, before it is killed too."""
 
 _SPAWNED_FDS_FROM = 10
 
@@ -105,10 +109,14 @@ class Supervisor:
         self._answers.close()
         self._talk.close()
         if self._pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
-            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-            os.close(self._pidfd)
+            ended = select.poll()
+            ended.register(self._pidfd, select.POLLIN)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, number)
+                if ended.poll(TERM_GRACE_S * 1000):
+                    break
+            reap(self._pidfd)
 
     def _expect(self, word: str) -> None:
         answer = self._answers.readline().decode(errors="replace").strip()
@@ -121,18 +129,21 @@ class Supervisor:
 
 
 def look_for(directory: Path, deadline: float) -> tuple[int, dict[str, Any]] | None:
-    """The supervisor of a run and what was asked of it; None when it is gone.
+    """The supervisor of a run that an earlier daemon has started, and what was asked of it; None when it is gone.
 
-    One that has not said yet who it is soon will: it acts only on an order, or ends.
+    One that was still being started when its daemon died has either its whole order and soon executes it, or soon ends.
+
+    :raises OSError: it does neither within the deadline
     """
     until = time.monotonic() + deadline
     while rundir.alive(directory):
         named = rundir.read_lock(directory)
         run = rundir.read_document(directory / rundir.RUN)
-        if named is not None and run is not None and (pidfd := proc.open_pidfd(*named)) is not None:
+        started = (directory / rundir.STARTED).exists()
+        if started and named is not None and run is not None and (pidfd := proc.open_pidfd(*named)) is not None:
             return pidfd, run
         if time.monotonic() > until:
-            raise OSError(0, "a supervisor does not say who it is")
+            raise OSError(0, "a supervisor neither starts its run nor ends")
         time.sleep(0.01)
     return None
 

@@ -1,6 +1,8 @@
-"""The end of a log, bounded in lines and in bytes."""
+"""Logs as engines send them, and the end of one, bounded in lines and in bytes."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 LOG_BYTES = 1 << 20
 """The most of a log that an answer holds, however long its lines are. A thousand lines are rarely a tenth of it."""
@@ -40,3 +42,34 @@ class Tail:
         if excess > 0:
             del self._data[:excess]
             self._cut = True
+
+
+class Frames:
+    """Unpacks the two outputs of a container from the one stream in which an engine sends them.
+
+    Each frame has a header of 8 bytes, of which the last four are its length. A frame may come in any number of pieces, and is
+    passed on as it comes: its length can be 4 GiB.
+    """
+
+    _HEADER = 8
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take more of the stream; yields what it holds of the outputs."""
+        at = 0
+        while at < len(data):
+            if self._left:
+                part = data[at : at + self._left]
+                at += len(part)
+                self._left -= len(part)
+                yield part
+                continue
+            wanted = self._HEADER - len(self._header)
+            self._header += data[at : at + wanted]
+            at += wanted
+            if len(self._header) == self._HEADER:
+                self._left = int.from_bytes(self._header[4:], "big")
+                self._header = b""

@@ -12,6 +12,7 @@ from aiohttp import web
 from pfmoc import logs
 from pfmoc.auth import Logins, Tokens
 from pfmoc.body import Body
+from pfmoc.coordination.coordination import Coordination
 from pfmoc.dialects import forms
 from pfmoc.dialects.fields import MISSING_ANYWHERE, Field, FieldSet
 from pfmoc.dialects.routes import Route
@@ -28,7 +29,7 @@ BODY = web.RequestKey("body", Body)
 """The body of a request; put there before any handler runs."""
 
 _LOGIN_BYTES = 64 << 10
-_NOT_JSON = "Did not attempt to load JSON data because the request Content-Type was not 'application/json'."
+NOT_JSON = "Did not attempt to load JSON data because the request Content-Type was not 'application/json'."
 
 LOGIN = FieldSet(
     name="auth-token",
@@ -49,6 +50,7 @@ class Services:
     tokens: Tokens
     logins: Logins
     spool: Spool
+    coordination: Coordination
 
 
 class Dialect:
@@ -83,11 +85,13 @@ class Dialect:
         """
         text = request.match_info["jid"]
         try:
-            jid = check_jid(text)
+            known = check_jid(text) == text
         except InvalidRequest:
-            raise NoSuchJob(f"No such job: {text}") from None
-        logs.jid.set(jid)
-        return jid
+            known = False
+        if not known:
+            raise NoSuchJob(f"No such job: {text}")
+        logs.jid.set(text)
+        return text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +131,7 @@ class Common(Dialect):
     async def log_in(self, request: web.Request) -> web.StreamResponse:
         """POST /auth-token/. JSON only; the query string counts too once the content type says JSON."""
         if not forms.is_json(request.content_type):
-            raise Refusal(415, _NOT_JSON)
+            raise Refusal(415, NOT_JSON)
         document = await forms.json_document(request[BODY], limit=_LOGIN_BYTES)
         given = {name: request.query.getall(name) for name in LOGIN.names if name in request.query}
         if isinstance(document, dict):

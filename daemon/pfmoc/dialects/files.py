@@ -6,15 +6,17 @@ import json
 import logging
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
+from pathlib import Path
 from urllib.parse import quote
 
 from aiohttp import web
 
-from pfmoc.errors import Conflict, NoSuchData, PfmocError
+from pfmoc.errors import NoSuchData, PfmocError
 from pfmoc.http import NOT_FOUND, Refusal
 from pfmoc.jobs.service import Jobs
 from pfmoc.storage import zip_out
+from pfmoc.storage.packing import Changed
 
 _log = logging.getLogger(__name__)
 
@@ -25,12 +27,28 @@ everything once more, which at 64 MiB takes about a second. Larger ones are sent
 _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
-async def answer(request: web.Request, jobs: Jobs, jid: str) -> web.StreamResponse:
-    """Answer ``GET .../<id>/file/``."""
+async def answer(request: web.Request, jobs: Jobs, jid: str, *, named: bool = True) -> web.StreamResponse:
+    """Answer ``GET .../<id>/file/``.
+
+    :param named: False leaves a zip without a file name, as pfcon 3 does
+    """
     try:
-        return await (_listing if jobs.storage.innetwork else _zip)(request, jobs, jid)
+        if jobs.storage.innetwork:
+            return await _listing(request, jobs, jid)
+        return await _zip(request, jobs, jid, named=named)
     except NoSuchData:
         raise Refusal(404, NOT_FOUND) from None
+
+
+async def send(request: web.Request, plan: zip_out.Plan, jid: str) -> web.StreamResponse:
+    """Send an archive, whole.
+
+    :raises ConnectionError: the client is gone, or was dropped because the archive could not be sent to its end
+    """
+    response = web.StreamResponse(headers=_attachment(jid, "zip"))
+    response.content_type = "application/zip"
+    response.content_length = plan.length
+    return await _sent(request, response, plan.stream())
 
 
 async def _listing(request: web.Request, jobs: Jobs, jid: str) -> web.StreamResponse:
@@ -42,29 +60,42 @@ async def _listing(request: web.Request, jobs: Jobs, jid: str) -> web.StreamResp
     return web.Response(body=body, headers=_attachment(jid, "json"), content_type="application/json")
 
 
-async def _zip(request: web.Request, jobs: Jobs, jid: str) -> web.StreamResponse:
-    plan = await zip_out.plan(jobs.zip_root(jid))
+async def _zip(request: web.Request, jobs: Jobs, jid: str, *, named: bool) -> web.StreamResponse:
+    ranged = request.headers.get("Range")
+    plan = await _planned(jobs.zip_root(jid), measured=request.method == "HEAD" or ranged is not None)
     etag = f'"{plan.tag}"'
-    wanted = request.headers.get("Range")
-    if wanted is not None and request.headers.get("If-Range", etag) != etag:
-        wanted = None  # the client's part is of another archive: it gets the whole of this one
-    length = None
-    if request.method == "HEAD" or wanted is not None:
-        length = await plan.measure()
-    elif plan.size <= MEASURE_BYTES:
-        with suppress(Conflict):  # the job still writes; what there is can be sent all the same
-            length = await plan.measure()
-    headers = {**_attachment(jid, "zip"), "Accept-Ranges": "bytes", "ETag": etag}
-    span = None if wanted is None or length is None else _span(wanted, length, headers)
-    response = web.StreamResponse(status=200 if span is None else 206, headers=headers)
+    headers = {**(_attachment(jid, "zip") if named else {}), "Accept-Ranges": "bytes", "ETag": etag}
+    span = None
+    if ranged is not None and plan.length is not None and request.headers.get("If-Range", etag) == etag:
+        span = _span(ranged, plan.length, headers)
+    start, stop = span or (0, plan.length)
+    response = web.StreamResponse(status=206 if span else 200, headers=headers)
     response.content_type = "application/zip"
-    if length is not None:
-        start, stop = span or (0, length)
+    if stop is not None:
         response.content_length = stop - start
-        if span is not None:
-            response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{length}"
-        return await _sent(request, response, plan.stream(start, stop))
-    return await _sent(request, response, plan.stream(0, None))
+    if span:
+        response.headers["Content-Range"] = f"bytes {start}-{span[1] - 1}/{plan.length}"
+    return await _sent(request, response, plan.stream(start, stop))
+
+
+async def _planned(root: Path, *, measured: bool) -> zip_out.Plan:
+    """Look over the output, and measure its archive where the answer needs a length or where that is quick.
+
+    A job that still writes is looked over again a few times.
+
+    :raises StorageUnavailable: it does not hold still
+    """
+    for last in (False, False, True):
+        plan = await zip_out.plan(root)
+        if not measured and plan.size > MEASURE_BYTES:
+            break
+        try:
+            await plan.measure()
+            break
+        except Changed:
+            if last:
+                raise
+    return plan
 
 
 async def _sent(request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes, None]) -> web.StreamResponse:

@@ -67,13 +67,20 @@ class _Fields:
 
 @asynccontextmanager
 async def received(
-    request: web.Request, body: Body, form: FieldSet, *, max_form_bytes: int, spool: Spool | None = None
+    request: web.Request,
+    body: Body,
+    form: FieldSet,
+    *,
+    max_form_bytes: int,
+    spool: Spool | None = None,
+    file_field: str = FILE_FIELD,
 ) -> AsyncIterator[Received]:
     """Read the body of a request; the file it may bring lives as long as the context.
 
     :param form: fields to look for; other parts, files among them, are read and dropped
     :param max_form_bytes: most bytes of all fields together
     :param spool: where to put the file; None drops it
+    :param file_field: the part that is the file
     :raises Refusal: 400 for a body that cannot be read, 413 for one that is too large, 408 for one that is too slow
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -81,7 +88,9 @@ async def received(
     async with AsyncExitStack() as stack:
         match request.content_type:
             case "multipart/form-data":
-                yield await _multipart(request, body, _Fields(form.names, limit=max_form_bytes), spool=spool, stack=stack)
+                file = await stack.enter_async_context(spool.file()) if spool is not None else None
+                parts = _Parts(_Fields(form.names, limit=max_form_bytes), file, file_field)
+                yield await _multipart(request, body, parts, file=file)
             case "application/x-www-form-urlencoded":
                 yield Received(await _urlencoded(await body.read(max_form_bytes), form.names))
             case kind if is_json(kind):
@@ -134,11 +143,7 @@ async def _urlencoded(data: bytes, names: frozenset[str]) -> dict[str, list[Any]
         raise malformed(f"form: {error}") from error
 
 
-async def _multipart(
-    request: web.Request, body: Body, fields: _Fields, *, spool: Spool | None, stack: AsyncExitStack
-) -> Received:
-    file = await stack.enter_async_context(spool.file()) if spool is not None else None
-    parts = _Parts(fields, file)
+async def _multipart(request: web.Request, body: Body, parts: _Parts, *, file: SpoolFile | None) -> Received:
     try:
         parser = PushMultipartParser(parse_options_header(request.headers["Content-Type"])[1].get("boundary", ""))
         with parser:
@@ -154,15 +159,16 @@ async def _multipart(
         raise malformed(f"multipart: {error}") from error
     if file is not None:
         await file.flush()
-    return Received(fields.values, file.path if file is not None and parts.file_seen else None)
+    return Received(parts.fields.values, file.path if file is not None and parts.file_seen else None)
 
 
 class _Parts:
     """Sorts the parser's events: a field into memory, the file into the spool, anything else nowhere."""
 
-    def __init__(self, fields: _Fields, file: SpoolFile | None) -> None:
-        self._fields = fields
+    def __init__(self, fields: _Fields, file: SpoolFile | None, file_field: str) -> None:
+        self.fields = fields
         self._file = file
+        self._file_field = file_field
         self._name = ""
         self._text: bytearray | None = None
         self._to_file = False
@@ -180,25 +186,25 @@ class _Parts:
     def _begin(self, part: MultipartSegment) -> None:
         self._name = part.name or ""
         self._text, self._to_file = None, False
-        if self._name == FILE_FIELD:
+        if self._name == self._file_field:
             self._to_file = self._file is not None and not self.file_seen
             self.file_seen = True
         elif part.filename is None:
-            self._fields.charge(len(self._name))
+            self.fields.charge(len(self._name))
             self._text = bytearray()
 
     def _data(self, data: bytes | bytearray) -> None:
         if self._to_file and self._file is not None:
             self._file.append(data)
         elif self._text is not None:
-            self._fields.charge(len(data))
-            if self._fields.knows(self._name):
+            self.fields.charge(len(data))
+            if self.fields.knows(self._name):
                 self._text += data
 
     def _end(self) -> None:
-        if self._text is None or not self._fields.knows(self._name):
+        if self._text is None or not self.fields.knows(self._name):
             return
         try:
-            self._fields.add(self._name, self._text.decode())
+            self.fields.add(self._name, self._text.decode())
         except UnicodeDecodeError:
             raise Refusal(400, {self._name: "must be UTF-8"}) from None

@@ -9,8 +9,10 @@ from aiohttp import web
 from pfmoc import __version__
 from pfmoc.dialects import files, render
 from pfmoc.dialects.base import PREFIX, Dialect
-from pfmoc.dialects.plugin import plugin_fields, plugin_spec, require, require_upload
+from pfmoc.dialects.fields import FieldSet
+from pfmoc.dialects.plugin import plugin_fields, require
 from pfmoc.dialects.routes import Route
+from pfmoc.dialects.strings import require_zip, spec_of
 from pfmoc.http import json_response, no_content
 from pfmoc.jobs.model import Kind
 
@@ -26,13 +28,16 @@ class Pfcon5(Dialect):
     Unlike upstream's, its POST may be repeated: CUBE repeats it blindly after any error (contract 11.5).
     """
 
+    fields: FieldSet = JOB
+    """What a POST holds."""
+
     def routes(self) -> Sequence[Route]:
         """One collection, its jobs, and their files."""
         path = f"{PREFIX}/jobs/"
         one = path + "{jid}/"
         return (
             Route(method="GET", path=path, handler=self.server_info, summary="Describe the server"),
-            Route(method="POST", path=path, handler=self.post, form=JOB, summary="Submit a job"),
+            Route(method="POST", path=path, handler=self.post, form=self.fields, summary="Submit a job"),
             Route(method="GET", path=one, handler=self.get, summary="Show a job"),
             Route(method="DELETE", path=one, handler=self.delete, summary="Remove a job and its data"),
             Route(method="GET", path=one + "file/", handler=self.get_file, summary="Fetch a job's output"),
@@ -54,14 +59,13 @@ class Pfcon5(Dialect):
     async def post(self, request: web.Request) -> web.StreamResponse:
         """POST /jobs/."""
         innetwork = self.jobs.storage.innetwork
-        async with self.form(request, JOB, upload=not innetwork) as form:
+        async with self.form(request, self.fields, upload=not innetwork) as form:
             jid = form.jid()
             if innetwork:
                 require(form.values, ["input_dirs", "output_dir"])
             else:
-                require_upload(form.received)
-            spec = plugin_spec(form.values)
-            done = await self.jobs.submit_plugin(jid, spec, upload=form.received.upload, copied=False)
+                require_zip(form.values, form.received)
+            done = await self.jobs.submit_plugin(jid, spec_of(form.values), upload=form.received.upload, copied=False)
             compute = render.compute(done.job, done.log, spell=render.old_spelling)
             return json_response({"data": render.data(jid, done.staged), "compute": compute}, status=201)
 

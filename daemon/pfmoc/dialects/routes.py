@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from pfmoc.auth import Tokens
+from pfmoc.auth import SharedToken, Tokens
 from pfmoc.dialects.fields import FieldSet
+from pfmoc.jobs.names import RESERVED
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+ROOT_JOB = f"{{jid:(?!(?:{'|'.join(sorted(RESERVED))})(?:/|$))[^/]+}}"
+"""A job id in the place where other generations have the names of their collections."""
 
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]+")
 
@@ -29,9 +33,15 @@ class Route:
     """The fields of the body, for a POST."""
     open: bool = False
     """True: no token is asked for."""
+    legacy: bool = False
+    """True: its clients know no login. The shared token is asked for, where there is one."""
+    bare: bool = False
+    """True: the path without its last slash is served as well, instead of redirected."""
+    around: Callable[[Handler], Handler] | None = None
+    """Goes around the handler and its guard, for a generation that has its own way of saying no."""
 
 
-def mount(app: web.Application, routes: Iterable[Route], *, tokens: Tokens) -> None:
+def mount(app: web.Application, routes: Iterable[Route], *, tokens: Tokens, shared: SharedToken) -> None:
     """Add routes, and to each path: HEAD beside GET, OPTIONS, and the redirect from the path without its last slash.
 
     A path that two dialects share is the first one's.
@@ -43,19 +53,21 @@ def mount(app: web.Application, routes: Iterable[Route], *, tokens: Tokens) -> N
         resource = app.router.add_resource(path)
         bare = app.router.add_resource(path.removesuffix("/"))
         names = sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])})
-        guard = all(route.open for route in methods.values())
+        first = next(iter(methods.values()))
         for method in names:
             source = methods.get("GET" if method == "HEAD" else method)
             handler = source.handler if source is not None else _options(names)
-            if not (source.open if source is not None else guard):
-                handler = _guarded(handler, tokens)
+            if not (source or first).open:
+                handler = _guarded(handler, shared if (source or first).legacy else tokens)
+            if source is not None and source.around is not None:
+                handler = source.around(handler)
             resource.add_route(method, handler, expect_handler=_no_expectation)
-            bare.add_route(method, _add_slash, expect_handler=_no_expectation)
+            bare.add_route(method, handler if (source or first).bare else _add_slash, expect_handler=_no_expectation)
 
 
-def _guarded(handler: Handler, tokens: Tokens) -> Handler:
+def _guarded(handler: Handler, guard: Tokens | SharedToken) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
-        tokens.verify(request.headers.get("Authorization"))
+        guard.admit(request.headers)
         return await handler(request)
 
     return guarded

@@ -10,20 +10,22 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import ParamSpec, Self
 
 from pfmoc.compute.base import Compute, Observation
-from pfmoc.errors import ComputeUnavailable, PfmocError
+from pfmoc.errors import PfmocError
 from pfmoc.jobs.board import Board
 from pfmoc.jobs.lifecycle import PHASE_OF_RUN, move, observe
 from pfmoc.jobs.locks import KeyedLocks
-from pfmoc.jobs.model import Job, Kind, Phase, PluginSpec
+from pfmoc.jobs.model import Job, Kind, Phase, PluginSpec, Spec
 from pfmoc.storage.base import Inputs, Storage
 
 _logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 RESYNC_S = 20.0
 """Seconds between two listings: the bound on how long a silently lost event can hide the end of a run."""
@@ -34,10 +36,12 @@ _BACKOFF_S = (0.5, 15.0)
 class Follower:
     """Keeps the plugin jobs on the board in step with their runs. Entered once."""
 
-    def __init__(self, *, board: Board, compute: Compute, storage: Storage, locks: KeyedLocks, log_tail: int) -> None:
+    def __init__(
+        self, *, board: Board, compute: Compute, storage_of: Callable[[Spec | None], Storage], locks: KeyedLocks, log_tail: int
+    ) -> None:
         self._board = board
         self._compute = compute
-        self._storage = storage
+        self._storage_of = storage_of
         self._locks = locks
         self._log_tail = log_tail
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,8 +51,8 @@ class Follower:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._stop)
-            self._spawn(self._watch())
-            self._spawn(self._resync())
+            self._spawn(self._watch)
+            self._spawn(self._resync)
             self._stack = stack.pop_all()
         return self
 
@@ -66,7 +70,7 @@ class Follower:
         log = await self._compute.logs(job.engine_name, tail=self._log_tail)
         extra: dict[str, object] = {"jid": job.jid, "phase": job.phase, "exit_code": job.exit_code, "reason": job.message}
         if isinstance(job.spec, PluginSpec):
-            sealed = await self._storage.seal(_inputs(job, job.spec))
+            sealed = await self._storage_of(job.spec).seal(_inputs(job, job.spec))
             extra |= {"files": sealed.files, "bytes": sealed.size, "allocated": sealed.allocated}
             if sealed.dropped_links:
                 log += f"\npfmoc: left out {sealed.dropped_links} .chrislink files that the plugin wrote\n"
@@ -94,7 +98,7 @@ class Follower:
         if job.phase is not Phase.STAGING:
             await self._compute.remove(job.engine_name)
         if await self._board.find(job.jid, Kind.COPY) is None:
-            await self._storage.discard(job.jid)
+            await self._storage_of(job.spec).discard(job.jid)
         await self._board.forget(job)
 
     async def _watch(self) -> None:
@@ -103,8 +107,8 @@ class Follower:
             try:
                 async for seen in self._compute.watch():
                     pause = _BACKOFF_S[0]
-                    self._spawn(self._apply(seen))
-            except ComputeUnavailable as error:
+                    self._spawn(self._apply, seen)
+            except PfmocError as error:
                 self.stale = f"the watch on the compute environment broke: {error.message}"
                 _logger.warning("the watch on the compute environment broke", extra={"cause": error.message})
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
@@ -135,10 +139,13 @@ class Follower:
         for job in self._plugin_jobs():
             known.add(job.engine_name)
             run = runs.get(job.engine_name)
-            self._spawn(self._missing(job) if run is None else self._apply(run))
+            if run is None:
+                self._spawn(self._missing, job)
+            else:
+                self._spawn(self._apply, run)
         for name, run in runs.items():
             if name not in known and self._board.glance(run.jid, Kind.PLUGIN) is None:
-                self._spawn(self._adopt(run))
+                self._spawn(self._adopt, run)
         self.stale = ""
         return True
 
@@ -177,20 +184,19 @@ class Follower:
                 await self.settle(observe(job, seen))
                 _logger.warning("adopted a run that had no record", extra={"jid": seen.jid})
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._guarded(work))
+    def _spawn(self, work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+        async def guarded() -> None:
+            """Run to the end; a dependency that fails is logged, and the next listing tries again."""
+            try:
+                await work(*args, **kwargs)
+            except PfmocError as error:
+                _logger.warning("a job could not be brought in step yet", extra={"cause": error.message})
+            except Exception:  # a bug met with one job must not end the watch on all others
+                _logger.exception("a job could not be brought in step")
+
+        task = asyncio.create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    @staticmethod
-    async def _guarded(work: Coroutine[Any, Any, None]) -> None:
-        """Run to the end; a dependency that fails is logged, and the next listing tries again."""
-        try:
-            await work
-        except PfmocError as error:
-            _logger.warning("a job could not be brought in step yet", extra={"cause": error.message})
-        except Exception:  # a bug met with one job must not end the watch on all others
-            _logger.exception("a job could not be brought in step")
 
     async def _stop(self) -> None:
         tasks = list(self._tasks)

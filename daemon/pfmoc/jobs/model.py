@@ -85,9 +85,15 @@ class PluginSpec:
     """``key=value`` pairs. Holds the user's CUBE token, so it is neither logged nor recorded."""
     input_dirs: Sequence[str] = ()
     output_dir: str | None = None
+    placed: bool = False
+    """True where the client itself puts the input into ``input_dirs[0]`` and fetches the output from ``output_dir`` (pman)."""
+    verbatim: bool = False
+    """True where ``args`` are all that follows the entrypoint, the two directories included (the ``cmd`` services)."""
 
     def command(self) -> list[str]:
         """The plugin's command line (contract 2.7)."""
+        if self.verbatim:
+            return [*self.entrypoint, *self.args]
         argv = [*self.entrypoint, *_localized(self.args, frozenset(self.args_path_flags))]
         if self.type is PluginType.DS:
             argv.append(INCOMING)

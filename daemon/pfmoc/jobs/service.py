@@ -15,14 +15,14 @@ from typing import Self
 from cachetools import TTLCache
 
 from pfmoc.compute.base import Compute, Run
-from pfmoc.errors import Conflict, NoSuchJob, PfmocError, Unavailable
+from pfmoc.errors import Conflict, InvalidRequest, NoSuchJob, PfmocError, Unavailable
 from pfmoc.jobs.board import Board, JobKey
 from pfmoc.jobs.follower import Follower
 from pfmoc.jobs.lifecycle import move, observe
 from pfmoc.jobs.locks import KeyedLocks
 from pfmoc.jobs.model import CopySpec, DeleteSpec, Job, Kind, Phase, PluginSpec, Spec, Status, UploadSpec, joined
 from pfmoc.settings import Settings
-from pfmoc.storage.base import Inputs, Staged, Storage
+from pfmoc.storage.base import Inputs, Mounts, Staged, Storage
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +30,9 @@ _COPIES_AT_ONCE = 4
 """Copy jobs that move data at one time; the others wait, and say ``notStarted``."""
 _LOG_LIFE_S = 1.0
 """Seconds for which the log of a running job is answered from memory: pollers come in crowds."""
-_NOT_COMPARED = frozenset({"env", "auid"})
-"""Fields in which two requests for one job may differ: the token in the environment changes from try to try."""
+_NOT_COMPARED = frozenset({"env", "auid", "placed"})
+"""Fields in which two requests for one job may differ: the token in the environment changes from try to try, and the second may
+come by another dialect."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +58,11 @@ class _Flight:
 class Jobs:
     """All jobs. Entered once, at start: it reconciles the records with the compute environment, and then follows that."""
 
-    def __init__(self, *, settings: Settings, storage: Storage, compute: Compute) -> None:
+    def __init__(self, *, settings: Settings, storage: Storage, compute: Compute, placed: Storage | None = None) -> None:
         self.settings = settings
         self.storage = storage
+        self.placed = placed
+        """Storage of jobs whose client stages for itself (``PluginSpec.placed``); None where clients share no storage."""
         self.compute = compute
         self.board = Board(settings.state_dir)
         self._locks = KeyedLocks()
@@ -68,7 +71,7 @@ class Jobs:
         self._copies = asyncio.Semaphore(_COPIES_AT_ONCE)
         self._logs: TTLCache[JobKey, asyncio.Task[str]] = TTLCache(maxsize=256, ttl=_LOG_LIFE_S)
         self._follower = Follower(
-            board=self.board, compute=compute, storage=storage, locks=self._locks, log_tail=settings.job_logs_tail
+            board=self.board, compute=compute, storage_of=self._storage_of, locks=self._locks, log_tail=settings.job_logs_tail
         )
 
     async def __aenter__(self) -> Self:
@@ -97,8 +100,9 @@ class Jobs:
         """
         self.compute.check(spec.image, spec.limits)
         inputs = Inputs(jid=jid, upload=upload, input_dirs=spec.input_dirs, output_dir=spec.output_dir)
-        self.storage.check(inputs)
-        copied = copied and self.storage.requires_copy
+        storage = self._storage_of(spec)
+        storage.check(inputs)
+        copied = copied and storage.requires_copy
 
         async def begin() -> Submission:
             if copied:
@@ -106,10 +110,10 @@ class Jobs:
             job = Job(jid=jid, kind=Kind.PLUGIN, spec=spec, phase=Phase.STAGING, image=spec.image, cmd=joined(spec.command()))
             await self.board.save(job)
             try:
-                staged = None if copied else await self.storage.stage(inputs)
+                staged = None if copied else await storage.stage(inputs)
                 job = move(job, Phase.STARTING)
                 await self.board.save(job)
-                seen = await self.compute.start(self._run(job, spec, inputs))
+                seen = await self.compute.start(self._run(job, spec, storage.mounts(inputs)))
                 job = observe(job, seen)
             except BaseException:
                 await self._undo(job)
@@ -149,6 +153,40 @@ class Jobs:
                         " All jobs must finish before scheduling a delete job."
                     )
         return await self._in_background((jid, Kind.DELETE), spec)
+
+    # Data ahead of the job (the services before pfcon 3)
+
+    async def push(self, jid: str, upload: Path) -> Staged:
+        """Stage the input of a job that comes later, on record as a copy job that has succeeded.
+
+        Whatever an earlier job of that id has left goes, and so does its record.
+
+        :param jid: a checked job id
+        :param upload: a spooled zip; the caller removes it afterwards
+        :raises InvalidRequest: the zip is at fault, or storage takes none
+        :raises Conflict: a job of that id has not ended
+        """
+        if self.storage.innetwork:
+            raise InvalidRequest("data", f"{self.storage.env} storage is in the network: data do not come through the API")
+        inputs = Inputs(jid=jid, upload=upload)
+        self.storage.check(inputs)
+        async with self._locks.hold(jid):
+            await self.require_ended(jid)
+            staged = await self.storage.stage(inputs)
+            await self._forget(jid, Kind.PLUGIN)
+            pushed = Job(jid=jid, kind=Kind.COPY, spec=CopySpec(), phase=Phase.SUCCEEDED, message="pushed", timestamp=_now())
+            await self.board.save(pushed)
+        return staged
+
+    async def clean(self, jid: str) -> None:
+        """Remove the data of an id. The record of its plugin job stays.
+
+        :raises Conflict: a job of that id has not ended
+        """
+        async with self._locks.hold(jid):
+            await self.require_ended(jid)
+            await self.storage.discard(jid)
+            await self._forget(jid, Kind.COPY)
 
     # Asking
 
@@ -268,6 +306,15 @@ class Jobs:
             return None
         return job
 
+    async def require_ended(self, jid: str) -> None:
+        """Check that no plugin job is at work on the data of an id.
+
+        :raises Conflict: one is
+        """
+        job = await self.board.find(jid, Kind.PLUGIN)
+        if job is not None and not job.phase.terminal:
+            raise Conflict(f"The job '{jid}' has not ended (status: {job.status}); its data stay as they are.")
+
     async def _require_copy(self, jid: str) -> None:
         copy = await self.board.find(jid, Kind.COPY)
         if copy is None:
@@ -275,8 +322,15 @@ class Jobs:
         if copy.phase is not Phase.SUCCEEDED:
             raise Conflict(f"Copy job has not completed successfully (status: {copy.status}). Run the copy job first.")
 
-    def _run(self, job: Job, spec: PluginSpec, inputs: Inputs) -> Run:
-        mounts = self.storage.mounts(inputs)
+    def _storage_of(self, spec: Spec | None) -> Storage:
+        """The storage that a job's data are in."""
+        if not (isinstance(spec, PluginSpec) and spec.placed):
+            return self.storage
+        if self.placed is None:
+            raise InvalidRequest("input_dir", "this compute resource has no storage that its clients share")
+        return self.placed
+
+    def _run(self, job: Job, spec: PluginSpec, mounts: Mounts) -> Run:
         env = dict(pair.split("=", 1) for pair in spec.env)
         if self.settings.home_workaround:
             env["HOME"] = "/tmp"  # noqa: S108 - upstream's ENABLE_HOME_WORKAROUND; the path is in the plugin's own container

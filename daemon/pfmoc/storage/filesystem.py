@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from pfmoc.errors import InvalidRequest, NoSuchData
-from pfmoc.storage import trees, workers
+from pfmoc.storage import workers
 from pfmoc.storage.base import Inputs, Mounts, Sealed, Staged
 from pfmoc.storage.failures import storage_errors
 from pfmoc.storage.shared import SharedStorage
@@ -38,8 +38,8 @@ class FilesystemStorage(SharedStorage):
         return await workers.run(lambda stop: self._stage(inputs, stop))
 
     def mounts(self, inputs: Inputs) -> Mounts:
-        """The user's two directories."""
-        return Mounts(incoming=self.storebase.root / self._input(inputs.input_dirs[0]), outgoing=self._output(inputs))
+        """The user's two directories; the second one made writable for the plugin."""
+        return Mounts(incoming=self.storebase.root / self._input(inputs.input_dirs[0]), outgoing=self._opened_output(inputs))
 
     def _stage(self, inputs: Inputs, stop: Stop) -> Staged:
         self.check(inputs)
@@ -49,10 +49,8 @@ class FilesystemStorage(SharedStorage):
                 files = sum(len(level.files) for level in levels)
         except NoSuchData as error:
             raise InvalidRequest("input_dirs", _UNREADABLE) from error
-        with storage_errors():
-            self.handover.open(self._output(inputs))
         return Staged(nfiles=files, path=path)
 
     def _seal(self, inputs: Inputs, stop: Stop) -> Sealed:
-        sums = trees.measure(self.storebase.root, self.storebase.relative(self._output(inputs)), stop=stop)
+        sums = self._measure(inputs, stop, drop_links=False)
         return Sealed(files=sums.files, size=sums.size, allocated=sums.allocated, dropped_links=0)

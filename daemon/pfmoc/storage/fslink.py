@@ -54,8 +54,8 @@ class FslinkStorage(SharedStorage):
         return await workers.run(lambda stop: self._stage(inputs, stop))
 
     def mounts(self, inputs: Inputs) -> Mounts:
-        """The staged input, and the user's output directory."""
-        return Mounts(incoming=self._key_dir(inputs.jid) / "incoming", outgoing=self._output(inputs))
+        """The staged input, and the user's output directory, made writable for the plugin."""
+        return Mounts(incoming=self._key_dir(inputs.jid) / "incoming", outgoing=self._opened_output(inputs))
 
     def _stage(self, inputs: Inputs, stop: Stop) -> Staged:
         self.check(inputs)
@@ -70,7 +70,6 @@ class FslinkStorage(SharedStorage):
                 raise InvalidRequest(FIELD, f"{error.path} vanished while it was copied") from error
             except BadLink as error:
                 raise InvalidRequest(FIELD, str(error)) from error
-            self.handover.open(output)
             return Staged(nfiles=len(gathered.files) - len(gathered.links), path=incoming)
 
     def _placed(self, inputs: Inputs, output: str, stop: Stop) -> tuple[Gathered, dict[str, str]]:
@@ -101,6 +100,5 @@ class FslinkStorage(SharedStorage):
         return incoming
 
     def _seal(self, inputs: Inputs, stop: Stop) -> Sealed:
-        path = self.storebase.relative(self._output(inputs))
-        sums = trees.measure(self.storebase.root, path, stop=stop, drop_links=True)
+        sums = self._measure(inputs, stop, drop_links=True)
         return Sealed(files=sums.files, size=sums.size, allocated=sums.allocated, dropped_links=sums.links)

@@ -244,6 +244,17 @@ def carriers(files: Files, links: Mapping[str, Link]) -> set[str]:
         waiting = [path for path in files.below(island) if path in links and not lies_in(path, tops)]
 
 
+def directories_of(paths: Iterable[str]) -> set[str]:
+    """Return every directory that holds one of the files, at any depth."""
+    found: set[str] = set()
+    for path in paths:
+        above = path.rpartition("/")[0]
+        while above and above not in found:
+            found.add(above)
+            above = above.rpartition("/")[0]
+    return found
+
+
 def lies_in(path: str, tops: set[str]) -> bool:
     """True when the path lies below one of the directories."""
     above = path.rpartition("/")[0]

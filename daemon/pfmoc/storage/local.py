@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import stat
@@ -28,16 +29,16 @@ class LocalStorage(Storage):
 
     async def probe(self) -> None:
         """Prove that storage can be read and written: a small file is written, synced, read and removed."""
-        await workers.run(self._probe)
+        await asyncio.to_thread(self._probe)
 
     async def seal(self, inputs: Inputs) -> Sealed:
-        """Measure the output after the plugin ended, and drop the links that it wrote."""
+        """Measure the output after the plugin ended, and drop the links that it wrote. An output that is gone is empty."""
 
         def seal(stop: Stop) -> Sealed:
             with storage_errors():
                 return self._seal(inputs, stop)
 
-        return await workers.run(seal)
+        return await workers.run(seal, pool=workers.QUICK)
 
     def holds(self, jid: str) -> bool:
         """True when there is a directory ``key-<jid>``."""
@@ -64,7 +65,7 @@ class LocalStorage(Storage):
                     if entry.name.startswith(KEY_PREFIX) and entry.is_dir(follow_symlinks=False)
                 )
 
-        return await workers.run(ids)
+        return await workers.run(ids, pool=workers.QUICK)
 
     @abstractmethod
     def _seal(self, inputs: Inputs, stop: Stop) -> Sealed: ...
@@ -83,7 +84,7 @@ class LocalStorage(Storage):
         path.chmod(Handover.private_mode())
         return path
 
-    def _probe(self, _: Stop) -> None:
+    def _probe(self) -> None:
         if not self.storebase.root.is_dir():
             raise StorageUnavailable("Storage is unavailable: the storeBase does not exist")
         try:

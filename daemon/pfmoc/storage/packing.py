@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ _SMALL = 256 << 10
 """Bytes: files up to this size are packed whole, so that their header has their sizes; those of larger ones follow the data."""
 _LARGE = 0xF000_0000
 """Bytes: from here on sizes get 64 bits, for what does not shrink may grow by a little."""
-_READ = 1 << 20
+_READ = 256 << 10
 _REMEMBERED = 65_536
 
 
@@ -44,8 +43,8 @@ class Packed:
 
 
 def identity(found: os.stat_result) -> bytes:
-    """Pack what tells one state of a file from another."""
-    return struct.pack("<QQqqL", found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode)
+    """Write down what tells one state of a file from another. As text: a plugin may set times that no 64 bits hold."""
+    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_mode}".encode()
 
 
 def entry(path: str, found: os.stat_result, packed: Packed, offset: int) -> Entry:
@@ -92,7 +91,8 @@ def pack(level: Level, name: str, stop: Stop) -> Generator[bytes, None, tuple[os
             packed = yield from _pack_whole(fd, level.join(name), found)
         else:
             packed = yield from _pack_stream(fd, level.join(name), found, stop)
-        if identity(os.fstat(fd)) != identity(found):
+        after = os.fstat(fd)
+        if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) != (found.st_size, found.st_mtime_ns, found.st_ctime_ns):
             raise Changed
     finally:
         os.close(fd)
@@ -100,11 +100,9 @@ def pack(level: Level, name: str, stop: Stop) -> Generator[bytes, None, tuple[os
 
 
 def _pack_whole(fd: int, path: str, found: os.stat_result) -> Generator[bytes, None, Packed]:
-    data = b""
-    while piece := os.read(fd, found.st_size + 1 - len(data)):
-        data = data + piece if data else piece
-        if len(data) > found.st_size:
-            break
+    data = os.read(fd, found.st_size + 1)
+    while 0 < len(data) < found.st_size and (piece := os.read(fd, found.st_size + 1 - len(data))):
+        data += piece
     if len(data) != found.st_size:
         raise Changed
     small = deflate.compress(data)
@@ -170,4 +168,4 @@ class Memory:
 
 
 def _key(found: os.stat_result) -> bytes:
-    return blake2b(struct.pack("<Q", found.st_dev) + identity(found), digest_size=16).digest()
+    return blake2b(f"{found.st_dev} ".encode() + identity(found), digest_size=16).digest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 KEY_PREFIX = "key-"
@@ -83,30 +84,34 @@ class StoreBase:
         text = str(path.relative_to(self.root))
         return "" if text == "." else text
 
-    def check(self, text: str) -> str:
+    def check(self, text: str, *, own: str | None = None) -> str:
         """Check what a client sends as a directory, as far as that goes without the disk.
 
         Surrounding slashes are stripped first: upstream does, so that ``/home/u/`` means ``home/u``.
 
+        :param own: id of the one job whose directory may be named
         :raises BadPath: see ``components``; or it lies in the directory of a job, or in the daemon's own
         """
         parts = components(text.strip("/"))
-        _check_top(parts[0])
+        _check_top(parts, own)
         return "/".join(parts)
 
-    def resolve(self, text: str) -> Path:
+    def resolve(self, text: str, *, own: str | None = None) -> Path:
         """Check a client's path, and where it really leads. The path need not exist.
 
+        :param own: id of the one job whose directory may be named
         :returns: an absolute path without symbolic links
         :raises BadPath: see ``check``; or a symbolic link leads out of the storeBase or into a forbidden part of it
         """
-        real = Path(os.path.realpath(self.root / self.check(text)))
+        real = Path(os.path.realpath(self.root / self.check(text, own=own)))
         if not real.is_relative_to(self.root) or real == self.root:
             raise BadPath("leads out of the storage")
-        _check_top(real.relative_to(self.root).parts[0])
+        _check_top(real.relative_to(self.root).parts, own)
         return real
 
 
-def _check_top(name: str) -> None:
-    if name == PRIVATE or name.startswith(KEY_PREFIX):
+def _check_top(parts: Sequence[str], own: str | None) -> None:
+    if own is not None and parts[0] == f"{KEY_PREFIX}{own}":
+        return
+    if parts[0] == PRIVATE or parts[0].startswith(KEY_PREFIX):
         raise BadPath("lies in a directory that belongs to the compute resource")

@@ -8,8 +8,14 @@ from pfmoc.storage.filesystem import FilesystemStorage
 from pfmoc.storage.fslink import FslinkStorage
 from pfmoc.storage.handover import handover
 from pfmoc.storage.paths import StoreBase
+from pfmoc.storage.placed import PlacedStorage
 from pfmoc.storage.zip_in import Limits
 from pfmoc.storage.zipfile import ZipfileStorage
+
+
+def open_placed(settings: Settings) -> Storage:
+    """Make the storage of jobs whose client shares the storeBase, and stages for itself."""
+    return PlacedStorage(storebase=StoreBase(settings.storebase_mount), handover=handover(settings))
 
 
 def open_storage(settings: Settings) -> Storage:

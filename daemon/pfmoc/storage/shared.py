@@ -12,7 +12,7 @@ from pfmoc.storage.base import Inputs
 from pfmoc.storage.failures import storage_errors
 from pfmoc.storage.local import LocalStorage
 from pfmoc.storage.paths import BadPath
-from pfmoc.storage.trees import LINK_SUFFIX, Level
+from pfmoc.storage.trees import LINK_SUFFIX, Level, Measure
 from pfmoc.storage.workers import Stop
 
 
@@ -43,7 +43,7 @@ class SharedStorage(LocalStorage):
                     if self.lists_links or not name.endswith(LINK_SUFFIX)
                 ]
 
-        return await workers.run(names)
+        return await workers.run(names, pool=workers.QUICK)
 
     def zip_root(self, jid: str) -> Path:
         """There is none: in the network output is listed, and read from the shared disk."""
@@ -62,6 +62,20 @@ class SharedStorage(LocalStorage):
             if not path.is_dir():
                 raise InvalidRequest("output_dir", f"there is no directory {_shown(inputs.output_dir)} in storage")
         return path
+
+    def _opened_output(self, inputs: Inputs) -> Path:
+        path = self._output(inputs)
+        with storage_errors():
+            self.handover.open(path)
+        return path
+
+    def _measure(self, inputs: Inputs, stop: Stop, *, drop_links: bool) -> Measure:
+        """Measure the output. One that is gone, or leads elsewhere by now, is empty: the job has ended all the same."""
+        try:
+            path = self.storebase.relative(self._output(inputs))
+        except InvalidRequest:
+            return Measure()
+        return trees.measure(self.storebase.root, path, stop=stop, drop_links=drop_links)
 
     def _walk(self, path: Path, stop: Stop) -> Generator[Level]:
         return trees.walk(self.storebase.root, self.storebase.relative(path), stop=stop)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import secrets
 import stat
@@ -23,6 +24,8 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 REGULAR = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """For files that are expected to be regular: a fifo in their place does not block the opener."""
 LINK_SUFFIX = ".chrislink"
+
+log = logging.getLogger(__name__)
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _PASSES = 20
@@ -77,7 +80,7 @@ def walk(base: Path, relative: str = "", *, stop: Stop, prune: bool = False) -> 
 
     A directory that vanishes meanwhile is not there; one that cannot be read is an error, lest files be missed in silence.
 
-    :param prune: leave out what lies deeper than a path can name, instead of failing with ENAMETOOLONG
+    :param prune: leave out what lies deeper than a path can name, and what may not be read, instead of failing
     :raises OSError: there is no such directory; or it cannot be read
     """
     with opened(base, relative) as top:
@@ -92,7 +95,7 @@ def walk(base: Path, relative: str = "", *, stop: Stop, prune: bool = False) -> 
             try:
                 fd = open_directory(top, path)
             except OSError as error:
-                if path and error.errno in _GONE:
+                if path and (error.errno in _GONE or (prune and error.errno == errno.EACCES)):
                     continue
                 raise
             try:
@@ -127,7 +130,7 @@ class Measure:
 
 
 def measure(base: Path, relative: str = "", *, stop: Stop, drop_links: bool = False) -> Measure:
-    """Add up the regular files of a tree; an absent tree is empty.
+    """Add up the regular files of a tree, as far as they can be reached; an absent tree is empty.
 
     :param drop_links: remove each ``*.chrislink``
     """
@@ -135,7 +138,7 @@ def measure(base: Path, relative: str = "", *, stop: Stop, drop_links: bool = Fa
     try:
         os.close(open_directory(base, relative))
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in _GONE or error.errno == errno.EACCES:
             return sums
         raise
     with closing(walk(base, relative, stop=stop, prune=True)) as levels:
@@ -144,8 +147,7 @@ def measure(base: Path, relative: str = "", *, stop: Stop, drop_links: bool = Fa
                 if name.endswith(LINK_SUFFIX):
                     sums.links += 1
                     if drop_links:
-                        with suppress(FileNotFoundError):
-                            os.unlink(name, dir_fd=level.fd)
+                        _drop(level, name)
                     continue
                 with suppress(FileNotFoundError):
                     found = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
@@ -153,6 +155,16 @@ def measure(base: Path, relative: str = "", *, stop: Stop, drop_links: bool = Fa
                     sums.size += found.st_size
                     sums.allocated += found.st_blocks * 512
     return sums
+
+
+def _drop(level: Level, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=level.fd)
+    except FileNotFoundError:
+        pass
+    except PermissionError:
+        # The plugin ran as another user, and the daemon is not root. The job has ended all the same.
+        log.warning("a link that a plugin wrote cannot be removed", extra={"path": level.join(name)})
 
 
 def make_directories(root: int, path: str) -> None:

@@ -1,7 +1,8 @@
 """Threads that do the blocking work of storage, and how such work is told to stop.
 
-There are pools of our own beside asyncio's default one: a few long copies, or many slow downloads, must never keep a health probe
-waiting for a thread.
+There are several pools beside asyncio's default one, so that work never waits behind work of a longer kind: a probe behind a
+listing, a listing behind a copy. How many threads touch files at once is bounded over all jobs: each takes turns with the event
+loop for Python's lock.
 """
 
 from __future__ import annotations
@@ -16,11 +17,17 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-LONG = ThreadPoolExecutor(max_workers=6, thread_name_prefix="pfmoc-stage")
-"""For work of any length: staging, measuring, removing."""
+LONG = ThreadPoolExecutor(max_workers=16, thread_name_prefix="pfmoc-stage")
+"""For work of any length: staging, removing, packing only to measure. Most of it waits for ``FILES``."""
+
+QUICK = ThreadPoolExecutor(max_workers=4, thread_name_prefix="pfmoc-look")
+"""For work that reads directories and no files."""
 
 CHUNKS = ThreadPoolExecutor(max_workers=6, thread_name_prefix="pfmoc-chunk")
 """For the next piece of a download: milliseconds each. No thread is held while a client is slow."""
+
+FILES = ThreadPoolExecutor(max_workers=8, thread_name_prefix="pfmoc-files")
+"""For batches of files of all jobs that are being staged. Work in it submits no other work."""
 
 
 class Stopped(Exception):

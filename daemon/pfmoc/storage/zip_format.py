@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,11 +26,12 @@ MAX16 = 0xFFFF
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
 _CENTRAL = struct.Struct("<4sHHHHHHLLLHHHHHLL")
 _END = struct.Struct("<4sHHHHLLH")
-_END64 = struct.Struct("<4sQHHLLQQQ")
+_END64 = struct.Struct("<4sQHHLLQQQQ")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _LOCAL_MAGIC, _CENTRAL_MAGIC, _END_MAGIC = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _END64_MAGIC, _LOCATOR64_MAGIC, _DESCRIPTOR_MAGIC = b"PK\x06\x06", b"PK\x06\x07", b"PK\x07\x08"
 _EXTRA64 = 1
+_EXTRA_NAME = 0x7075
 _UNIX = 3
 _READ = 256 << 10
 
@@ -63,6 +65,8 @@ class Entry:
     """``st_mode``; 0 where the archive has none."""
     moment: tuple[int, int] = (0, 0x21)
     """Time and date as DOS has them; 1980-01-01 by default."""
+    utf8_name: bytes | None = None
+    """The name as Info-ZIP adds it for readers that know of it, when ``name`` is in the code page of some machine."""
 
 
 def dos_moment(seconds: float) -> tuple[int, int]:
@@ -251,6 +255,7 @@ def read_entries(fd: int, directory: Directory) -> Iterator[Entry]:
             offset=offset,
             mode=mode >> 16,
             moment=(moment, date),
+            utf8_name=_utf8_name(extra, name),
         )
     if at - (len(buffer) - used) != end:
         raise BadZip
@@ -258,18 +263,30 @@ def read_entries(fd: int, directory: Directory) -> Iterator[Entry]:
 
 def _widened(extra: bytes, *fields: int) -> Iterator[int]:
     """Replace the fields that have all bits set by those of the Zip64 extra, which has them in the same order."""
+    values = _extra_field(extra, _EXTRA64)
+    wide = iter(struct.unpack(f"<{len(values) // 8}Q", values[: len(values) // 8 * 8]))
+    try:
+        return iter([next(wide) if value == MAX32 else value for value in fields])
+    except StopIteration:
+        raise BadZip from None
+
+
+def _utf8_name(extra: bytes, name: bytes) -> bytes | None:
+    """Return the name that is in UTF-8, if it was made for this one and not for one that some program has changed since."""
+    field = _extra_field(extra, _EXTRA_NAME) if extra else b""
+    if len(field) > 5 and field[0] == 1 and int.from_bytes(field[1:5], "little") == zlib.crc32(name):
+        return field[5:]
+    return None
+
+
+def _extra_field(extra: bytes, wanted: int) -> bytes:
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
-        if kind == _EXTRA64:
-            values = extra[at + 4 : at + 4 + length]
-            wide = iter(struct.unpack(f"<{len(values) // 8}Q", values[: len(values) // 8 * 8]))
-            try:
-                return iter([next(wide) if value == MAX32 else value for value in fields])
-            except StopIteration:
-                raise BadZip from None
+        if kind == wanted:
+            return extra[at + 4 : at + 4 + length]
         at += 4 + length
-    raise BadZip
+    return b""
 
 
 def read_local(fd: int, entry: Entry) -> int:

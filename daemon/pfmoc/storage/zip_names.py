@@ -29,7 +29,10 @@ def checked_name(entry: Entry) -> str:
     :raises InvalidRequest: the name, or what the entry is, could do harm where it is unpacked
     """
     try:
-        name = entry.name.decode("utf-8" if entry.flags & zip_format.UTF8 else "cp437")
+        if entry.utf8_name is not None:
+            name = entry.utf8_name.decode()
+        else:
+            name = entry.name.decode("utf-8" if entry.flags & zip_format.UTF8 else "cp437")
     except UnicodeDecodeError:
         raise refused(entry.name, "has a name that is not UTF-8") from None
     if "\0" in name or "\\" in name or name.startswith("/") or _DRIVE.match(name):

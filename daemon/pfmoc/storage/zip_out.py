@@ -8,7 +8,7 @@ Only regular files are sent; no symbolic links, no directory entries, no ``.chri
 not (Linux allows any bytes) is sent as its bytes without the UTF-8 flag, so that it arrives, under the name that code page 437
 gives those bytes.
 
-Memory: a few pieces of 1 MiB, sizes and checksums of the latest 65,536 files packed, and up to 4 MiB of the central directory,
+Memory: a few pieces of 256 KiB, sizes and checksums of the latest 65,536 files packed, and up to 4 MiB of the central directory,
 which beyond that waits in a temporary file.
 """
 
@@ -30,7 +30,7 @@ from pfmoc.storage.workers import Stop
 
 MEASURE_BELOW = 64 << 20
 """Bytes of all files: archives of less are worth packing twice, to know their length beforehand."""
-_CHUNK = 512 << 10
+_CHUNK = 256 << 10
 _CENTRAL_IN_MEMORY = 4 << 20
 _EVERYTHING = 1 << 63
 _MEMORY = Memory()
@@ -47,7 +47,7 @@ async def plan(root: Path, *, scratch: Path | None = None) -> Plan:
         with storage_errors():
             return _survey(root, scratch, stop)
 
-    return await workers.run(look)
+    return await workers.run(look, pool=workers.QUICK)
 
 
 class Plan:
@@ -78,7 +78,7 @@ class Plan:
         return self._length
 
     async def stream(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
-        """Yield the archive, or its bytes from ``start`` to before ``stop``, in pieces of about half a MiB.
+        """Yield the archive, or its bytes from ``start`` to before ``stop``, in pieces of about a quarter of a MiB.
 
         One piece is made ahead of the one being sent. Iterate within ``contextlib.aclosing``, so that a client that goes away
         closes the files at once.
@@ -118,6 +118,7 @@ class Plan:
 
     def _range(self, start: int, end: int | None, stop: Stop) -> Generator[bytes]:
         at = 0
+        end = None if end == self._length else end
         with closing(self._segments(start, stop)) as segments:
             for segment in segments:
                 before, at = at, at + (segment if isinstance(segment, int) else len(segment))

@@ -11,7 +11,7 @@ from pfmoc.storage.base import Inputs, Mounts, Sealed, Staged
 from pfmoc.storage.failures import storage_errors
 from pfmoc.storage.gather import gather_zip
 from pfmoc.storage.handover import Handover
-from pfmoc.storage.links import BadLink, Expansion, Files, carriers, lies_in
+from pfmoc.storage.links import BadLink, Expansion, Files, carriers, directories_of, lies_in
 from pfmoc.storage.local import LocalStorage
 from pfmoc.storage.paths import StoreBase
 from pfmoc.storage.workers import Stop
@@ -101,14 +101,15 @@ class ZipfileStorage(LocalStorage):
             files = Files(found.files)
             leaving = carriers(files, found.links)
             expansion = Expansion(files=files, links=found.links, limit=self.limits.entries, stop=stop)
-            for path in files:
-                if not lies_in(path, leaving):
-                    expansion.keep(path)
+            staying = [path for path in files if not lies_in(path, leaving)]
+            for path in staying:
+                expansion.keep(path)
         except BadLink as bad:
             raise InvalidRequest(FIELD, str(bad)) from bad
+        emptied = directories_of(files) - directories_of(staying)
         with trees.opened(expanded) as root:
             for directory in directories:
-                if directory not in leaving and not lies_in(directory, leaving):
+                if directory not in emptied and not lies_in(directory, leaving):
                     trees.make_directories(root, directory)
         copying.bring(expansion.placed, source=partial, target=expanded, hard_links=True, stop=stop)
         trees.remove(partial, stop=stop)

@@ -12,6 +12,7 @@ The supervisor holds a lock on NAME.pid as long as it lives, so a stale file is 
 stranger who inherited the number for ours. A program that dies is started again, each time later, and in the end no more.
 Standard library only: it runs before anything is installed, and outlives upgrades of what it runs.
 """
+# ruff: noqa: T201 - standard output is what it is for
 
 from __future__ import annotations
 

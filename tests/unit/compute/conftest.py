@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,6 @@ class Lab:
 
     storebase: Path
     open: Callable[[], AbstractAsyncContextManager[Compute]]
-    environ: dict[str, str] = field(default_factory=dict)
-    kills_out_of_memory: str = "OOMKilled"
 
     @property
     def incoming(self) -> Path:
@@ -48,7 +46,7 @@ class Lab:
             "outgoing": self.outgoing,
             "limits": Limits(cpu_millicores=1000, memory_mib=64),
         }
-        return Run(**(run | changes))  # type: ignore[arg-type] - the dictionary has the types of the fields
+        return Run(**(run | changes))  # type: ignore[arg-type]  # the dictionary has the types of the fields
 
 
 def settings_for(storebase: Path, **environ: str) -> Settings:
@@ -136,12 +134,6 @@ def lab(request: pytest.FixtureRequest) -> Lab:
 @pytest.fixture
 async def compute(lab: Lab) -> AsyncIterator[Compute]:
     async with lab.open() as compute:
-        yield compute
-
-
-@asynccontextmanager
-async def opened(compute: Compute) -> AsyncIterator[Compute]:
-    async with compute:
         yield compute
 
 

@@ -1,5 +1,4 @@
 import pytest
-
 from harness.daemon import running
 from harness.http import client
 

@@ -15,7 +15,7 @@ def stream():
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     stream = io.StringIO()
-    logs.configure(secrets=[SECRET, "hunter2", ""], stream=stream)
+    logs.configure(redact=[SECRET, "hunter2", ""], stream=stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -3,8 +3,8 @@ import subprocess
 import sys
 
 import pytest
+from harness.waiting import until
 
-from harness.daemon import until
 from pfmoc import pidfile
 from pfmoc.errors import StartError
 
@@ -57,7 +57,9 @@ def test_of_many_that_start_at_once_one_wins(tmp_path):
     path = tmp_path / "pfmoc.pid"
     path.write_text("999999\n")
     crowd = [
-        subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         for _ in range(6)
     ]
     until(lambda: sum(process.poll() is not None for process in crowd) >= 5, what="all but one to give up")

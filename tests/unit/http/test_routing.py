@@ -1,9 +1,10 @@
-import asyncio
 import logging
+import re
 
 import pytest
+from harness.http import PLUGIN, head, raw
+from harness.zips import zipped
 
-from harness.http import PLUGIN, connected, closed, head, raw, zipped
 from pfmoc import http
 
 NOT_ALLOWED = {"message": "The method is not allowed for the requested URL."}
@@ -29,7 +30,9 @@ async def test_the_redirect_follows_the_host_header_unless_that_is_no_host(daemo
     assert b"Location: /api/v1/jobs/\r\n" in answer
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/api/v1/nope/", "/api/v1/jobs/a/b/", "/api/v1/jobs//", "/api/v1/pluginjobs/../jobs/"])
+@pytest.mark.parametrize(
+    "path", ["/", "/api", "/api/v1/nope/", "/api/v1/jobs/a/b/", "/api/v1/jobs//", "/api/v1/pluginjobs/../jobs/"]
+)
 async def test_an_unknown_path_is_an_html_404_without_auth(daemon, path):
     answer = await raw(daemon.url, head("GET", path, [("Connection", "close")]))
     assert answer.startswith(b"HTTP/1.1 404 ")
@@ -112,7 +115,9 @@ async def test_request_ids_are_taken_over_when_they_are_sane(api):
         assert len(given) == 16
 
 
-@pytest.mark.parametrize("jid", ["..", "%2e%2e", "a%2Fb", "%2Fetc", "-a", ".a", "a%00b", "a%0Ab", "%C3%A9", "x" * 201, "jobs", "a%20b"])
+@pytest.mark.parametrize(
+    "jid", ["..", "%2e%2e", "a%2Fb", "%2Fetc", "-a", ".a", "a%00b", "a%0Ab", "%C3%A9", "x" * 201, "jobs", "a%20b"]
+)
 async def test_an_id_that_no_job_can_have_is_a_404_and_touches_no_file(api, daemon, monkeypatch, jid):
     for name in ("find", "glance"):
         monkeypatch.setattr(daemon.jobs.board, name, None)
@@ -171,11 +176,9 @@ async def test_errors_map_to_statuses():
 
 
 async def test_pipelined_requests_are_answered_in_order(daemon):
-    reader, writer = await connected(daemon.url)
-    writer.write(head("GET", "/api/v1/health/") + head("GET", "/api/v1/nope/") + head("GET", "/livez", [("Connection", "close")]))
-    answer = await asyncio.wait_for(reader.read(), 10)
-    assert [line.split()[1] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1")] == [b"200", b"404", b"200"]
-    await closed(writer)
+    pipeline = head("GET", "/api/v1/health/") + head("GET", "/api/v1/nope/") + head("GET", "/livez", [("Connection", "close")])
+    answer = await raw(daemon.url, pipeline)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"404", b"200"]
 
 
 async def test_metrics_show_routes_as_templates_and_no_ids(api):

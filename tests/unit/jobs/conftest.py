@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from fakes.compute import FakeCompute
 from harness.zips import zip_file
+
 from pfmoc.compute.base import Limits
 from pfmoc.jobs.model import CopySpec, PluginSpec, PluginType
 from pfmoc.jobs.service import Jobs
@@ -78,7 +79,7 @@ async def link_jobs(open_link_jobs: Opener) -> AsyncIterator[Jobs]:
 
 @pytest.fixture
 def upload(tmp_path: Path) -> Path:
-    return zip_file(tmp_path / "upload.zip", {"a.txt": "a", "d/b.txt": "b"})
+    return zip_file(tmp_path / "upload.zip", {"a.txt": b"a", "d/b.txt": b"b"})
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pfmoc.compute.base import Limits, Observation, RunState
 from pfmoc.jobs.lifecycle import MOVES, IllegalMove, move, observe
 from pfmoc.jobs.model import STATUS_OF_PHASE, Job, Kind, Phase, PluginSpec, PluginType, Status
 
-SPEC = PluginSpec(
-    image="i", entrypoint=["run"], type=PluginType.DS, limits=Limits(cpu_millicores=1000, memory_mib=200), args=[]
-)
+SPEC = PluginSpec(image="i", entrypoint=["run"], type=PluginType.DS, limits=Limits(cpu_millicores=1000, memory_mib=200), args=[])
 
 
 def job(phase: Phase = Phase.STARTING) -> Job:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from harness.waiting import eventually
 from harness.zips import zip_file
+
 from pfmoc.compute.base import RunState
 from pfmoc.errors import ComputeRefused, ComputeUnavailable, Conflict, InvalidRequest, NoSuchJob, StartError
 from pfmoc.jobs.model import DeleteSpec, Kind, Phase, Status, UploadSpec
@@ -247,9 +248,7 @@ async def test_delete_ends_what_runs_and_removes_the_data(zip_jobs, compute, spe
     assert (cancelled.status, cancelled.message) == (Status.FAILED, "cancelled")
 
 
-async def test_delete_waits_for_its_siblings_where_upstream_parity_is_wanted(
-    tmp_path, storebase, compute, spec, upload, make_jobs
-):
+async def test_delete_waits_for_its_siblings_where_upstream_parity_is_wanted(make_jobs, compute, spec, upload, storebase):
     async with make_jobs(PFMOC_DELETE_ACTIVE="refuse") as jobs:
         await jobs.submit_plugin("j", spec, upload=upload, copied=True)
         with pytest.raises(Conflict, match=r"The plugin job is still active \(status: started\)"):
@@ -408,7 +407,7 @@ async def test_limits_are_checked_before_anything_is_staged(zip_jobs, compute, s
         (replace(spec.limits, memory_mib=10**18), "memory_limit"),
         (replace(spec.limits, gpus=1), "gpu_limit"),
     ):
-        upload = zip_file(tmp_path / "again.zip", {"a": "a"})
+        upload = zip_file(tmp_path / "again.zip", {"a": b"a"})
         with pytest.raises(InvalidRequest, match=field):
             await zip_jobs.submit_plugin("j", replace(spec, limits=limits), upload=upload, copied=True)
     assert not (storebase / "key-j").exists()

@@ -5,6 +5,7 @@ The tool converts the files of one directory; a ChRIS input is a tree. So each d
 matching file is one run of the tool, and its output keeps its place in the tree. Under --convertOnlySingleDICOM
 each matching file is a run of its own: files of different sizes can then share a directory.
 """
+# ruff: noqa: T201 - standard output is what it is for
 
 from __future__ import annotations
 
@@ -14,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import adapter
-
 
 USAGE = """med2img [--inputFileSubStr TEXT] [--outputFileType png|jpg] [--convertOnlySingleDICOM] [...] inputdir outputdir
 Other flags go to med2image as they are."""

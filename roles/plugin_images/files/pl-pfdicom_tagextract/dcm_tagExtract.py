@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Entry point of pl-pfdicom_tagextract: ChRIS's ``[options] inputdir outputdir`` in front of the tool's own flags."""
+# ruff: noqa: T201 - standard output is what it is for
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ import os
 import sys
 
 import adapter
-
 
 USAGE = """dcm_tagExtract [...] inputdir outputdir
 All flags go to pfdicom_tagExtract as they are."""

@@ -1,0 +1,265 @@
+"""Workflows that cross compute resources: two real daemons with different storage, and the real command between them."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from harness.crossing import (
+    OldServer,
+    ProxyThatBreaks,
+    Site,
+    files_of,
+    launched,
+    node,
+    run,
+    state_of,
+    write_resources,
+    write_workflow,
+)
+from harness.daemon import PASSWORD
+from harness.http import client
+from harness.waiting import eventually
+
+INPUT = {"ct/head.dcm": b"head" * 1000, "ct/spine.dcm": b"", "mr/\u00fcmlaut knee.dcm": b"knee"}
+
+
+@pytest.fixture(scope="module")
+def daemons(tmp_path_factory):
+    """A daemon that takes zips, ``west``, and one that shares its storage, ``east``."""
+    home = tmp_path_factory.mktemp("daemons")
+    with ExitStack() as stack:
+        west, east = Site(home / "west"), Site(home / "east", STORAGE_ENV="fslink")
+        stack.callback(west.stop)
+        stack.callback(east.stop)
+        yield SimpleNamespace(west=west, east=east)
+
+
+@pytest.fixture
+def sites(tmp_path, daemons):
+    west, east = daemons.west, daemons.east
+    source = tmp_path / "input"
+    for name, data in INPUT.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(data)
+    resources = write_resources(
+        tmp_path / "resources.yml", west={"url": west.url}, east={"url": east.url, "shared": str(east.storebase)}
+    )
+    yield SimpleNamespace(home=tmp_path, west=west, east=east, source=source, resources=resources, output=tmp_path / "out")
+    assert west.leftovers() == east.leftovers() == []
+
+
+def arguments(sites: SimpleNamespace, workflow: Path, *more: object) -> list[object]:
+    return [workflow, "--input", sites.source, "--output", sites.output, "--resources", sites.resources, "--json", *more]
+
+
+async def test_the_output_of_a_node_moves_to_where_the_next_one_runs(sites):
+    workflow = write_workflow(
+        sites.home / "w.yml",
+        node("first", "list", "first", resource="west"),
+        node("second", "list", "second", resource="east", parents=["first"]),
+        node("third", "list", "third", resource="west", parents=["second"]),
+    )
+    code, command = await run(sites.home, *arguments(sites, workflow))
+    assert code == 0, command.stderr
+    expected = dict(INPUT)
+    for name in ("first", "second", "third"):
+        found = files_of(sites.output / name)
+        assert {key: found[key] for key in expected} == expected
+        assert set(found) == {*expected, f"{name}.txt"}
+        expected = found
+    results = command.nodes()
+    assert [results[name]["status"] for name in ("first", "second", "third")] == ["done"] * 3
+    assert results["second"]["resource"] == "east"
+    assert (results["third"]["files"], results["third"]["bytes"]) == (6, sum(map(len, expected.values())))
+    # Nothing is left where it ran, and no secret in what was written.
+    assert sites.west.leftovers() == sites.east.leftovers() == []
+    async with client(sites.west.url) as api:
+        assert (await api.get(f"pluginjobs/{results['first']['jid']}/")).status == 404
+    written = b"".join(path.read_bytes() for path in (sites.output / ".pfmoc-run").rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in written + command.stderr.encode() + command.stdout.encode()
+
+
+async def test_digests_of_every_file_are_recorded(sites):
+    workflow = write_workflow(sites.home / "w.yml", node("first", "list", "first", resource="west"))
+    code, command = await run(sites.home, *arguments(sites, workflow))
+    assert code == 0, command.stderr
+    listed = (sites.output / ".pfmoc-run/manifests/first.json").read_text()
+    for data in files_of(sites.output / "first").values():
+        assert hashlib.sha256(data).hexdigest() in listed
+
+
+@pytest.mark.parametrize("resource", ["west", "east"])
+async def test_a_join_reads_each_parent_in_a_directory_of_its_own(sites, resource):
+    workflow = write_workflow(
+        sites.home / "w.yml",
+        node("seed", "write", "a.txt=one", "b.txt=two", type="fs", resource="west"),
+        node("left", "list", "same", resource="east", parents=["seed"]),
+        node("right", "list", "same", resource="west", parents=["seed"]),
+        node("both", "list", "both", resource=resource, parents=["left", "right", "input"]),
+    )
+    code, command = await run(sites.home, *arguments(sites, workflow))
+    assert code == 0, command.stderr
+    found = files_of(sites.output / "both")
+    assert found["left/a.txt"] == found["right/a.txt"] == b"one"
+    assert found["left/same.txt"] == found["right/same.txt"]
+    assert found["input/ct/head.dcm"] == INPUT["ct/head.dcm"]
+    assert len(found) == 3 + 3 + len(INPUT) + 1
+
+
+async def test_a_failed_node_stops_only_what_depends_on_it(sites):
+    workflow = write_workflow(
+        sites.home / "w.yml",
+        node("bad", "fail", sites.home / "mended", resource="west"),
+        node("after-bad", "list", "x", resource="east", parents=["bad"]),
+        node("far-after-bad", "list", "x", resource="east", parents=["after-bad", "good"]),
+        node("good", "list", "good", resource="west"),
+        node("after-good", "list", "more", resource="east", parents=["good"]),
+    )
+    code, command = await run(sites.home, *arguments(sites, workflow))
+    assert code == 1
+    statuses = {name: result["status"] for name, result in command.nodes().items()}
+    skipped = {"after-bad": "skipped", "far-after-bad": "skipped"}
+    assert statuses == {"bad": "failed", **skipped, "good": "done", "after-good": "done"}
+    assert "the scanner is on fire" in command.nodes()["bad"]["message"]
+    assert sites.west.leftovers() == []
+    # Mended, the rest of it runs and nothing else does.
+    (sites.home / "mended").touch()
+    done_before = command.nodes()["good"]["jid"]
+    code, command = await run(sites.home, *arguments(sites, workflow, "--resume"))
+    assert code == 0, command.stderr
+    assert command.nodes()["good"]["jid"] == done_before
+    assert command.nodes()["bad"]["jid"].endswith("-bad-2")
+    assert files_of(sites.output / "far-after-bad")["after-bad/mended"] == b"mended\n"
+
+
+async def test_a_download_that_breaks_goes_on_where_it_broke(sites):
+    broken = []
+
+    def breaks(request: bytes) -> int | None:
+        if b"/file/" in request.partition(b"\r\n")[0] and len(broken) < 2:
+            broken.append(request)
+            return 3 << 20
+        return None
+
+    async with ProxyThatBreaks(sites.west.url, breaks) as proxy:
+        write_resources(sites.resources, west={"url": proxy.url})
+        workflow = write_workflow(sites.home / "w.yml", node("noise", "fill", "9", "x", resource="west", args=["9"]))
+        code, command = await run(sites.home, *arguments(sites, workflow))
+        assert code == 0, command.stderr
+        ranges = [head for head in proxy.heads if b"/file/" in head and b"\r\nRange: bytes=" in head]
+        assert proxy.cuts == 2
+        assert len(ranges) == 2
+        assert b"If-Range" in ranges[0]
+    assert command.nodes()["noise"]["bytes"] == 9 << 20
+
+
+async def test_an_upload_that_breaks_is_made_again_but_not_its_job(sites):
+    """The daemon took the job and the answer was lost: the runner asks before it sends everything once more."""
+    cut = []
+
+    def breaks(request: bytes) -> int | None:
+        if request.startswith(b"POST /api/v1/pluginjobs/") and not cut:
+            cut.append(1)
+            return 1
+        return None
+
+    async with ProxyThatBreaks(sites.west.url, breaks) as proxy:
+        write_resources(sites.resources, west={"url": proxy.url})
+        workflow = write_workflow(sites.home / "w.yml", node("first", "list", "first", resource="west"))
+        code, command = await run(sites.home, *arguments(sites, workflow))
+        assert code == 0, command.stderr
+        assert proxy.cuts == 1
+        assert sum(head.startswith(b"POST /api/v1/pluginjobs/") for head in proxy.heads) == 1
+
+
+async def test_a_killed_run_goes_on(sites):
+    gate = sites.home / "gate"
+    workflow = write_workflow(
+        sites.home / "w.yml",
+        node("first", "list", "first", resource="west"),
+        node("held-west", "hold", f"{gate}-w", resource="west", parents=["first"]),
+        node("held-east", "hold", f"{gate}-e", resource="east", parents=["first"]),
+        node("last", "list", "last", resource="west", parents=["held-west", "held-east"]),
+    )
+    async with launched(sites.home, *arguments(sites, workflow)) as command:
+        began = [sites.home / "gate-w.began", sites.home / "gate-e.began"]
+        await eventually(lambda: all(path.exists() for path in began))
+        await eventually(
+            lambda: [state_of(sites.output)["nodes"][f"held-{x}"]["phase"] for x in ("west", "east")] == ["running"] * 2
+        )
+        await command.signalled(signal.SIGKILL)
+    for path in began:
+        path.unlink()
+    before = state_of(sites.output)
+    async with launched(sites.home, *arguments(sites, workflow, "--resume")) as command:
+        (sites.home / "gate-w").touch()
+        (sites.home / "gate-e").touch()
+        assert await command.ended() == 0, command.stderr
+    assert not any(path.exists() for path in began), "a job was started a second time"
+    assert command.result()["run"] == before["run"]
+    assert set(files_of(sites.output / "last")) == {"held-west/held", "held-east/held", "last.txt"}
+    assert sites.west.leftovers() == sites.east.leftovers() == []
+
+
+async def test_ctrl_c_ends_the_jobs(sites):
+    gate = sites.home / "gate"
+    workflow = write_workflow(
+        sites.home / "w.yml",
+        node("first", "list", "first", resource="west"),
+        node("held-west", "hold", f"{gate}-w", resource="west", parents=["first"]),
+        node("held-east", "hold", f"{gate}-e", resource="east", parents=["first"]),
+        node("last", "list", "last", resource="west", parents=["held-west"]),
+    )
+    async with launched(sites.home, *arguments(sites, workflow)) as command:
+        await eventually(lambda: (sites.home / "gate-w.began").exists() and (sites.home / "gate-e.began").exists())
+        assert await command.signalled(signal.SIGINT) == 130, command.stderr
+    results = command.nodes()
+    assert {name: result["status"] for name, result in results.items()} == {
+        "first": "done", "held-west": "interrupted", "held-east": "interrupted", "last": "interrupted",
+    }  # fmt: skip
+    for site, name in ((sites.west, "held-west"), (sites.east, "held-east")):
+        async with client(site.url) as api:
+            assert (await api.get(f"pluginjobs/{results[name]['jid']}/")).status == 404
+    assert sites.west.leftovers() == sites.east.leftovers() == []
+    # What was ended is begun again.
+    (sites.home / "gate-w").touch()
+    (sites.home / "gate-e").touch()
+    code, command = await run(sites.home, *arguments(sites, workflow, "--resume"))
+    assert code == 0, command.stderr
+    assert command.nodes()["first"]["jid"] == results["first"]["jid"]
+
+
+async def test_a_finished_output_that_changed_is_noticed(sites):
+    workflow = write_workflow(
+        sites.home / "w.yml",
+        node("first", "list", "first", resource="west"),
+        node("bad", "fail", "x", resource="west", parents=["first"]),
+    )
+    code, _ = await run(sites.home, *arguments(sites, workflow))
+    assert code == 1
+    (sites.output / "first/first.txt").write_text("somebody was here")
+    code, command = await run(sites.home, *arguments(sites, workflow, "--resume"))
+    assert code == 2
+    assert "first.txt: changed since it was fetched" in command.stderr
+
+
+async def test_pfcon_5_is_spoken_where_there_is_no_pfcon_6(sites):
+    """The daemon speaks both; a proxy that knows no pfcon 6 makes an old one of it."""
+    async with OldServer(sites.west.url) as old:
+        write_resources(sites.resources, west={"url": old.url})
+        workflow = write_workflow(
+            sites.home / "w.yml",
+            node("first", "list", "first", resource="west"),
+            node("second", "list", "second", resource="west", parents=["first"]),
+        )
+        code, command = await run(sites.home, *arguments(sites, workflow))
+        assert code == 0, command.stderr
+        assert old.heads[-1].startswith("DELETE /api/v1/jobs/")
+        assert old.heads.count("POST /api/v1/jobs/") == 2
+    assert len(files_of(sites.output / "second")) == len(INPUT) + 2
+    assert sites.west.leftovers() == []

@@ -1,0 +1,78 @@
+"""Real clients from PyPI, unmodified, each in an environment of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CACHE = Path("~/.cache/pfmoc/test-clients").expanduser()
+_INSTALL_S = 120.0
+
+
+def environment(package: str, version: str) -> Path:
+    """The directory of a virtual environment with just this package; built once, and complete as soon as it is there."""
+    final = CACHE / f"{package}-{version}"
+    with _lock(CACHE / ".lock"):
+        if final.is_dir():
+            return final
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            fresh = Path(scratch) / "env"
+            _uv("venv", "--quiet", "--relocatable", "--python", sys.executable, str(fresh))
+            _uv("pip", "install", "--quiet", "--python", str(fresh / "bin" / "python"), f"{package}=={version}")
+            fresh.rename(final)
+    return final
+
+
+def _uv(*arguments: str) -> None:
+    try:
+        done = subprocess.run(["uv", *arguments], capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"no environment for a real client: {error}")
+    if done.returncode:
+        pytest.skip(f"no environment for a real client: {done.stderr.strip()[-300:]}")
+
+
+@contextmanager
+def _lock(path: Path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Client:
+    """One release of python-pfconclient."""
+
+    def __init__(self, version: str) -> None:
+        self.home = environment("python-pfconclient", version)
+
+    async def command(self, *arguments: object) -> tuple[int, str]:
+        """Run its command line; returns the exit code and all it printed."""
+        return await self._run(str(self.home / "bin" / "pfconclient"), *map(str, arguments))
+
+    async def script(self, source: str, **values: Any) -> Any:
+        """Run Python in its environment; ``source`` sees the values, and what it puts in ``result`` is returned."""
+        program = f"import json, sys\nglobals().update(json.loads(sys.argv[1]))\n{source}\nprint('\\nRESULT', json.dumps(result))"
+        code, output = await self._run(str(self.home / "bin" / "python"), "-I", "-c", program, json.dumps(values))
+        assert code == 0, output
+        return json.loads(output.rpartition("RESULT ")[2])
+
+    async def _run(self, *command: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"},
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode or 0, output.decode()

@@ -1,0 +1,1 @@
+"""ChRIS workflows, and the program that runs them."""
