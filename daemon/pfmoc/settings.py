@@ -191,7 +191,7 @@ class Settings(BaseModel):
     max_unpacked_files: Annotated[int, Field(gt=0)] = _named("PFMOC_MAX_UNPACKED_FILES", default=1_000_000)
     """Most entries of one zip."""
     max_zip_ratio: Annotated[int, Field(gt=1)] = _named("PFMOC_MAX_ZIP_RATIO", default=200)
-    """Largest ratio of unpacked to packed bytes, over a whole zip that unpacks to more than ``zip_ratio_floor_bytes``.
+    """Largest ratio of unpacked to packed bytes, for a zip that unpacks to more than 256 MiB (``storage/zip_in.py``).
     Sparse volumes reach 100; a bomb starts at 1000."""
     body_idle_s: Annotated[float, Field(gt=0)] = _named("PFMOC_BODY_IDLE_S", default=60.0)
     """Seconds that a client may be silent within a request."""

@@ -10,20 +10,6 @@ from harness.daemon import PASSWORD, USER, running, settings_for
 
 from pfmoc.compute.registry import open_compute
 
-OPTIONS = (
-    "--auid",
-    "bob",
-    "--number_of_workers",
-    1,
-    "--cpu_limit",
-    1000,
-    "--memory_limit",
-    512,
-    "--gpu_limit",
-    0,
-    "--type",
-    "ds",
-)
 IMAGE = "fnndsc/pl-copy:1.0"
 PROGRAM = f"""#!{sys.executable} -I
 import pathlib, shutil, sys
@@ -219,67 +205,57 @@ async def test_client_4_understands_the_errors(real, client4, storebase):
     assert [path.name for path in storebase.iterdir()] == [".pfmoc"]
 
 
+LIMITS = [
+    "--auid",
+    "bob",
+    "--number_of_workers",
+    "1",
+    "--cpu_limit",
+    "1000",
+    "--memory_limit",
+    "512",
+    "--gpu_limit",
+    "0",
+    "--type",
+    "ds",
+]
+
+
 async def test_command_line_4(real, client4, inputs, storebase):
     """Its ``submit`` sends a four-byte ``data_file`` by mistake: ignored in the network, a bad zip out of it."""
     inputs.rename(storebase / "in")
     (storebase / "out").mkdir()
-    options = [
-        "--auid",
-        "bob",
-        "--number_of_workers",
-        1,
-        "--cpu_limit",
-        1000,
-        "--memory_limit",
-        512,
-        "--gpu_limit",
-        0,
-        "--type",
-        "ds",
-    ]
-    plugin = [
-        "--image",
-        IMAGE,
-        "--entrypoint",
-        "copyfiles",
-        "--args",
-        "a",
-        "b",
-        *options,
-        "--input_dirs",
-        "in",
-        "--output_dir",
-        "out",
-    ]
+    plugin = [*f"--image {IMAGE} --entrypoint copyfiles --args a b --input_dirs in --output_dir out".split(), *LIMITS]
     async with real("filesystem") as daemon:
-        base = daemon.url + "/api/v1/"
-        code, output = await client4.command(base, "auth", "--pfcon_user", USER, "--pfcon_password", PASSWORD)
-        assert code == 0, output
-        token = output.split("token:")[1].strip()
-        login = (base, "-a", token)
+        login = await logged_in(client4, daemon)
         code, output = await client4.command(
-            *login, "submit", "--job_type", "copy", "--jid", "c", "--input_dirs", "in", "--output_dir", "out"
+            *login, *["submit", "--job_type", "copy", "--jid", "c", "--input_dirs", "in", "--output_dir", "out"]
         )
         assert (code, "copySkipped" in output) == (0, True), output
-        code, output = await client4.command(*login, "submit", "--job_type", "plugin", "--jid", "c", *plugin)
+        code, output = await client4.command(*login, *["submit", "--job_type", "plugin", "--jid", "c"], *plugin)
         assert code == 0, output
         while "finished" not in output:
-            code, output = await client4.command(*login, "status", "--job_type", "plugin", "--jid", "c")
+            code, output = await client4.command(*login, *["status", "--job_type", "plugin", "--jid", "c"])
             assert code == 0, output
         assert "finishedSuccessfully" in output
-        code, output = await client4.command(*login, "delete", "--job_type", "plugin", "--jid", "c")
+        code, output = await client4.command(*login, *["delete", "--job_type", "plugin", "--jid", "c"])
         assert (code, "Deleted job c" in output) == (0, True), output
     assert contents(storebase / "out") == COPIED
 
 
+async def logged_in(client, daemon):
+    """The arguments with which every command begins."""
+    base = daemon.url + "/api/v1/"
+    code, output = await client.command(base, "auth", "--pfcon_user", USER, "--pfcon_password", PASSWORD)
+    assert code == 0, output
+    return base, "-a", output.split("token:")[1].strip()
+
+
 async def test_command_line_4_out_of_the_network(real, client4):
     async with real("zipfile") as daemon:
-        base = daemon.url + "/api/v1/"
-        _, output = await client4.command(base, "auth", "--pfcon_user", USER, "--pfcon_password", PASSWORD)
-        options = ["--auid", "b", "--number_of_workers", 1, "--cpu_limit", 1000, "--memory_limit", 512, "--gpu_limit", 0]
-        plugin = ["--type", "ds", "--image", IMAGE, "--entrypoint", "copyfiles", *options]
-        token = output.split("token:")[1].strip()
-        code, output = await client4.command(base, "-a", token, "submit", "--job_type", "plugin", "--jid", "c", *plugin)
+        login = await logged_in(client4, daemon)
+        plugin = [*f"--image {IMAGE} --entrypoint copyfiles".split(), *LIMITS]
+        code, output = await client4.command(*login, *["submit", "--job_type", "plugin", "--jid", "c"], *plugin)
     assert code != 0
     assert "data_file: Bad zip file" in output
 
@@ -317,38 +293,10 @@ async def test_client_3_runs_a_job(real, client3, inputs, tmp_path, storebase):
 
 
 async def test_command_line_3(real, client3, inputs, tmp_path):
-    options = [
-        "--auid",
-        "bob",
-        "--number_of_workers",
-        1,
-        "--cpu_limit",
-        1000,
-        "--memory_limit",
-        512,
-        "--gpu_limit",
-        0,
-        "--type",
-        "ds",
-    ]
-    plugin = [
-        "--execshell",
-        "copyfiles",
-        "--selfpath",
-        "/usr/local/bin",
-        "--selfexec",
-        "x",
-        "--image",
-        IMAGE,
-        "--args",
-        "a b",
-        *options,
-    ]
+    program = f"--execshell copyfiles --selfpath /usr/local/bin --selfexec x --image {IMAGE}".split()
     async with real("zipfile") as daemon:
-        base = daemon.url + "/api/v1/"
-        _, output = await client3.command(base, "auth", "--pfcon_user", USER, "--pfcon_password", PASSWORD)
-        login = (base, "-a", output.split("token:")[1].strip())
-        code, output = await client3.command(*login, "submit", inputs, "--jid", "c", *plugin)
+        login = await logged_in(client3, daemon)
+        code, output = await client3.command(*login, "submit", inputs, "--jid", "c", *program, "--args", "a b", *LIMITS)
         assert code == 0, output
         while "finished" not in output:
             code, output = await client3.command(*login, "status", "--jid", "c")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from harness.crossing import (
+    IMAGE,
     OldServer,
     ProxyThatBreaks,
     Site,
@@ -30,27 +31,37 @@ INPUT = {"ct/head.dcm": b"head" * 1000, "ct/spine.dcm": b"", "mr/\u00fcmlaut kne
 
 @pytest.fixture(scope="module")
 def daemons(tmp_path_factory):
-    """A daemon that takes zips, ``west``, and one that shares its storage, ``east``."""
+    """A daemon that takes zips, ``west``, and two that share their storage, ``east`` with copies and ``south`` without."""
     home = tmp_path_factory.mktemp("daemons")
     with ExitStack() as stack:
-        west, east = Site(home / "west"), Site(home / "east", STORAGE_ENV="fslink")
-        stack.callback(west.stop)
-        stack.callback(east.stop)
-        yield SimpleNamespace(west=west, east=east)
+        sites = {
+            "west": Site(home / "west"),
+            "east": Site(home / "east", STORAGE_ENV="fslink"),
+            "south": Site(home / "south", STORAGE_ENV="filesystem"),
+        }
+        for site in sites.values():
+            stack.callback(site.stop)
+        yield SimpleNamespace(**sites)
 
 
 @pytest.fixture
 def sites(tmp_path, daemons):
-    west, east = daemons.west, daemons.east
+    west, east, south = daemons.west, daemons.east, daemons.south
     source = tmp_path / "input"
     for name, data in INPUT.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(data)
-    resources = write_resources(
-        tmp_path / "resources.yml", west={"url": west.url}, east={"url": east.url, "shared": str(east.storebase)}
+    entries = {"west": {"url": west.url}}
+    entries |= {name: {"url": site.url, "shared": str(site.storebase)} for name, site in (("east", east), ("south", south))}
+    yield SimpleNamespace(
+        **vars(daemons),
+        home=tmp_path,
+        source=source,
+        entries=entries,
+        resources=write_resources(tmp_path / "resources.yml", **entries),
+        output=tmp_path / "out",
     )
-    yield SimpleNamespace(home=tmp_path, west=west, east=east, source=source, resources=resources, output=tmp_path / "out")
-    assert west.leftovers() == east.leftovers() == []
+    assert west.leftovers() == east.leftovers() == south.leftovers() == []
 
 
 def arguments(sites: SimpleNamespace, workflow: Path, *more: object) -> list[object]:
@@ -76,6 +87,9 @@ async def test_the_output_of_a_node_moves_to_where_the_next_one_runs(sites):
     assert [results[name]["status"] for name in ("first", "second", "third")] == ["done"] * 3
     assert results["second"]["resource"] == "east"
     assert (results["third"]["files"], results["third"]["bytes"]) == (6, sum(map(len, expected.values())))
+    # The digest of every file is on record.
+    listed = (sites.output / ".pfmoc-run/manifests/third.json").read_text()
+    assert all(hashlib.sha256(data).hexdigest() in listed for data in expected.values())
     # Nothing is left where it ran, and no secret in what was written.
     assert sites.west.leftovers() == sites.east.leftovers() == []
     async with client(sites.west.url) as api:
@@ -84,16 +98,7 @@ async def test_the_output_of_a_node_moves_to_where_the_next_one_runs(sites):
     assert PASSWORD.encode() not in written + command.stderr.encode() + command.stdout.encode()
 
 
-async def test_digests_of_every_file_are_recorded(sites):
-    workflow = write_workflow(sites.home / "w.yml", node("first", "list", "first", resource="west"))
-    code, command = await run(sites.home, *arguments(sites, workflow))
-    assert code == 0, command.stderr
-    listed = (sites.output / ".pfmoc-run/manifests/first.json").read_text()
-    for data in files_of(sites.output / "first").values():
-        assert hashlib.sha256(data).hexdigest() in listed
-
-
-@pytest.mark.parametrize("resource", ["west", "east"])
+@pytest.mark.parametrize("resource", ["west", "east", "south"])
 async def test_a_join_reads_each_parent_in_a_directory_of_its_own(sites, resource):
     workflow = write_workflow(
         sites.home / "w.yml",
@@ -248,18 +253,94 @@ async def test_a_finished_output_that_changed_is_noticed(sites):
     assert "first.txt: changed since it was fetched" in command.stderr
 
 
-async def test_pfcon_5_is_spoken_where_there_is_no_pfcon_6(sites):
+@pytest.mark.parametrize("name", ["west", "east"])
+async def test_pfcon_5_is_spoken_where_there_is_no_pfcon_6(sites, name):
     """The daemon speaks both; a proxy that knows no pfcon 6 makes an old one of it."""
-    async with OldServer(sites.west.url) as old:
-        write_resources(sites.resources, west={"url": old.url})
+    async with OldServer(sites.entries[name]["url"]) as old:
+        write_resources(sites.resources, **{name: {**sites.entries[name], "url": old.url}})
         workflow = write_workflow(
             sites.home / "w.yml",
-            node("first", "list", "first", resource="west"),
-            node("second", "list", "second", resource="west", parents=["first"]),
+            node("first", "list", "first"),
+            node("second", "list", "second", parents=["first"]),
         )
         code, command = await run(sites.home, *arguments(sites, workflow))
         assert code == 0, command.stderr
         assert old.heads[-1].startswith("DELETE /api/v1/jobs/")
         assert old.heads.count("POST /api/v1/jobs/") == 2
     assert len(files_of(sites.output / "second")) == len(INPUT) + 2
-    assert sites.west.leftovers() == []
+
+
+async def test_what_cannot_be_reached_fails_only_its_own_nodes(sites):
+    """One resource is down, another's storage is nowhere on this machine: each says so, and the rest is done."""
+    entries = {**sites.entries, "east": {"url": sites.east.url}, "north": {"url": "http://127.0.0.1:9", "patience": 0.1}}
+    write_resources(sites.resources, **entries)
+    workflow = write_workflow(
+        sites.home / "w.yml",
+        node("down", "list", "x", resource="north"),
+        node("unseen", "list", "x", resource="east"),
+        node("good", "list", "good", resource="west"),
+    )
+    code, command = await run(sites.home, *arguments(sites, workflow))
+    assert code == 1
+    results = command.nodes()
+    assert results["good"]["status"] == "done"
+    assert "north does not answer" in results["down"]["message"]
+    assert "'shared' in the resources file" in results["unseen"]["message"]
+    # With both mended the run goes on.
+    write_resources(sites.resources, **{**sites.entries, "north": sites.entries["west"]})
+    code, command = await run(sites.home, *arguments(sites, workflow, "--resume"))
+    assert code == 0, command.stderr
+
+
+async def test_jobs_and_data_are_kept_when_that_is_asked_for(sites):
+    workflow = write_workflow(sites.home / "w.yml", node("first", "list", "first", resource="west"))
+    code, command = await run(sites.home, *arguments(sites, workflow, "--keep"))
+    assert code == 0, command.stderr
+    jid = command.nodes()["first"]["jid"]
+    async with client(sites.west.url) as api:
+        assert (await api.get(f"pluginjobs/{jid}/")).json()["compute"]["status"] == "finishedSuccessfully"
+        assert f"key-{jid}/outgoing/first.txt" in sites.west.leftovers()
+        await api.post("deletejobs/", {"jid": jid})
+        await eventually(lambda: sites.west.leftovers() == [])
+
+
+async def test_the_table_and_the_lines(sites):
+    workflow = write_workflow(
+        sites.home / "w.yml",
+        node("first", "list", "first", resource="west"),
+        node("bad", "fail", sites.home / "never", resource="south", parents=["first"]),
+    )
+    every = arguments(sites, workflow)
+    every.remove("--json")
+    code, command = await run(sites.home, *every)
+    assert code == 1
+    assert "first: submitting to west" in command.stderr
+    assert "bad: failed: finishedWithError" in command.stderr
+    rows = [line.split("\u2502") for line in command.stdout.splitlines()]
+    assert [[cell.strip() for cell in row[1:5]] for row in rows if len(row) > 5] == [
+        ["first", "west", IMAGE, "done"],
+        ["bad", "south", IMAGE, "failed"],
+    ]
+    assert "the scanner is on fire" in command.stdout
+    assert "--resume goes on with this run" in command.stdout
+
+
+async def test_problems_of_both_documents_are_told_before_anything_is_done(sites):
+    workflow = write_workflow(sites.home / "w.yml", node("a", "list", "x", resource="nowhere", color="red"))
+    (sites.home / "password").chmod(0o644)
+    code, command = await run(sites.home, *arguments(sites, workflow))
+    assert code == 2
+    assert "nodes[0].color: there is no such field" in command.stderr
+    assert command.stderr.count("others may read it; chmod 600") == 3
+    assert not sites.output.exists()
+
+
+async def test_an_output_directory_that_is_taken_is_left_alone(sites):
+    workflow = write_workflow(sites.home / "w.yml", node("first", "list", "first", resource="west"))
+    (sites.output / "first").mkdir(parents=True)
+    code, command = await run(sites.home, *arguments(sites, workflow))
+    assert (code, "first: exists already" in command.stderr) == (2, True)
+    (sites.output / "first").rmdir()
+    assert (await run(sites.home, *arguments(sites, workflow)))[0] == 0
+    code, command = await run(sites.home, *arguments(sites, workflow))
+    assert (code, "holds a run already" in command.stderr) == (2, True)

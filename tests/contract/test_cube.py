@@ -30,7 +30,7 @@ class Cube:
     :param spelling: of the first status
     """
 
-    def __init__(self, api, *, spelling):
+    def __init__(self, api, *, spelling) -> None:
         self.api = api
         self.words = {spelling, "started", *ENDED}
         self.requires_copy = None

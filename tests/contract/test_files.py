@@ -12,6 +12,8 @@ from harness.http import PLUGIN, client, connection, head
 from harness.waiting import eventually
 from harness.zips import unzipped, zipped
 
+from pfmoc.dialects.files import _disposition
+
 FILES = {"a.txt": b"a" * 1000, "sub/b.bin": bytes(range(256)) * 40, "empty": b"", "sub/deep/ünï.txt": b"x"}
 
 
@@ -239,7 +241,5 @@ async def test_names_that_clients_do_not_escape(serve, storebase):
 
 
 def test_a_name_that_is_not_ascii():
-    from pfmoc.dialects.files import _disposition
-
     assert _disposition("j.zip") == "attachment; filename=j.zip"
     assert _disposition("ü.zip") == "attachment; filename=_.zip; filename*=UTF-8''%C3%BC.zip"

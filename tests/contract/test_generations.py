@@ -275,6 +275,18 @@ async def test_pman_makes_the_directories_of_a_job_that_brings_nothing(pman, sto
     assert sorted(path.name for path in (storebase / "key-fs-1").iterdir()) == ["incoming", "outgoing"]
 
 
+URL_WITH_TOKEN = """
+import requests
+result = [requests.post(base, json=job, timeout=100).status_code, requests.get(base + "j/", timeout=100).json()["jid"]]
+"""
+
+
+async def test_pfcon_5_2_can_carry_the_token_in_its_url_of_pman(serve):
+    async with serve(PFMOC_LISTENERS="pman@0", PFMOC_LEGACY_TOKEN=TOKEN) as daemon:
+        base = daemon.urls[1].replace("//", f"//pfcon:{TOKEN}@") + "/api/v1/"
+        assert await Client("2.2.0").script(URL_WITH_TOKEN, base=base, job={**LISTS, "jid": "j"}) == [201, "j"]
+
+
 async def test_pman_keeps_its_jobs_over_a_restart_and_repeats_nothing(serve, compute, storebase):
     async with serve(PFMOC_LISTENERS="pman@0") as daemon, client(daemon.urls[1], log_in=False) as api:
         pfcon = Pfcon52(api, storebase, places=True)

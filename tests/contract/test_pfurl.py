@@ -1,13 +1,13 @@
-"""pfurl as it comes from PyPI against the cmd services, with the messages of the seeds exactly as they were sent (contract 5.1)."""
+"""pfurl as it comes from PyPI against the cmd services, with the messages of the seeds as they were sent (contract 5.1)."""
 
 import stat
 import sys
 
 import pytest
-
 from harness.daemon import running, settings_for
 from harness.pfurl import VERSIONS, Pfurl
 from harness.waiting import eventually
+
 from pfmoc.compute.registry import open_compute
 
 WRAPPED = ("--jsonwrapper", "payload")
@@ -28,8 +28,10 @@ for path in sorted(incoming.rglob("*")):
 PUSH = """{"action":"pushPath","meta":{"remote":{"key":"someKey"},"local":{"path":"/home/data"},"transport":{"mechanism":"compress",
 "compress":{"encoding":"base64","archive":"zip","unpack":true,"cleanup":true}}}}"""
 BARE_RUN = """{"action":"run","meta":{"cmd":"cal 7 1970","auid":"rudolphpienaar","jid":"cal-job-1234","threaded":true}}"""
-RUN = """{"action":"run","meta":{"cmd":"$execshell $selfpath/$selfexec --prefix test- --sleepLength 0 /share/incoming /share/outgoing",
-"auid":"rudolphpienaar","jid":"simpledsapp-1","threaded":true,"container":{"target":{"image":"fnndsc/pl-simpledsapp","cmdParse":true},
+RUN = """{"action":"run","meta":{
+"cmd":"$execshell $selfpath/$selfexec --prefix test- --sleepLength 0 /share/incoming /share/outgoing",
+"auid":"rudolphpienaar","jid":"simpledsapp-1","threaded":true,
+"container":{"target":{"image":"fnndsc/pl-simpledsapp","cmdParse":true},
 "manager":{"image":"fnndsc/swarm","app":"swarm.py","env":{"shareDir":"/home/tmp/share","serviceType":"docker",
 "serviceName":"testService"}}}}}"""
 
@@ -61,7 +63,7 @@ def inputs(tmp_path):
 
 
 class Services:
-    def __init__(self, daemon):
+    def __init__(self, daemon) -> None:
         self.daemon = daemon
         self.pfcon, self.pman, self.pfioh = (f"{url}/api/v1/cmd" for url in daemon.urls[1:])
 
@@ -196,18 +198,24 @@ async def test_a_bare_command_is_refused_with_a_reason(services, pfurl):
 
 @every_release
 async def test_hello(services, pfurl):
-    about = "echoBack"
-    message = {"action": "hello", "meta": {"askAbout": about, "echoBack": "Hi there!", "service": "host"}}
+    message = {"action": "hello", "meta": {"askAbout": "echoBack", "echoBack": "Hi there!", "service": "host"}}
     pfcon = await pfurl(services.pfcon, message, *WRAPPED)
     assert pfcon["status"] is True
-    assert about in pfcon["d_ret"]
+    assert pfcon["d_ret"]["echoBack"] == {"msg": "Hi there!"}
     assert pfcon["d_remote"]["status"] is True
     pman = await pfurl(services.pman, message, *WRAPPED)
     assert pman["status"] is True
-    assert about in pman["d_ret"]
-    pfioh = await pfurl(services.pfioh, message)
-    assert pfioh["stdout"]["status"] is True
-    assert about in pfioh["stdout"]["d_ret"]
+    assert pman["d_ret"]["name"] == "pman"
+    pfioh = await pfurl(services.pfioh, message, verb="GET")
+    assert pfioh["data"]["stdout"]["status"] is True
+    assert pfioh["data"]["stdout"]["d_ret"]["name"] == "pfioh"
+
+
+@pytest.mark.parametrize("pfurl", ["2.2.4.6"], indirect=True)
+async def test_the_body_is_found_by_those_who_look_for_one(services, pfurl):
+    message = {"action": "status", "meta": {"remote": {"key": "k"}}}
+    answer = await pfurl(services.pfcon, message, "--httpResponseBodyParse", *WRAPPED)
+    assert answer["jobOperationSummary"]["swiftPut"]["status"] == "not found"
 
 
 CHARM = {

@@ -1,9 +1,12 @@
-"""What a crowd, or one very large request, does to the daemon (faults 10, 19, 30). The daemon is a process of its own, so that its
-memory and its loop are measured and not the test's."""
+"""What a crowd, or one very large request, does to the daemon (faults 10, 19, 30).
+
+The daemon is a process of its own, so that its memory and its loop are measured and not the test's. ``-s`` shows the figures.
+"""
 
 import asyncio
 import contextlib
 import resource
+import sys
 import time
 
 import psutil
@@ -35,6 +38,10 @@ async def post_slowly_built(served, api, chunks, *, length, path="/api/v1/plugin
             writer.write(chunk)
             await writer.drain()
         return await asyncio.wait_for(reader.read(), 120)
+
+
+def _say(line):
+    sys.stdout.write(f"{line}\n")
 
 
 @contextlib.asynccontextmanager
@@ -90,7 +97,7 @@ async def test_a_body_of_two_gigabytes_is_not_held_in_memory_and_holds_nobody_up
         watcher.cancel()
         spent = sum(process.cpu_times()[:2])
         assert answer.split()[1] == (b"404" if outcome == "spooled" else b"400")  # there is no such image; or no zip came
-        print(
+        _say(
             f"\n{outcome}: {size / took / MIB:.0f} MiB/s, {spent:.1f} s of CPU, {(max(peaks) - before) / MIB:.0f} MiB of memory,"
             f" slowest of {len(seconds)} probes {max(seconds) * 1000:.0f} ms"
         )
@@ -140,7 +147,7 @@ async def test_ten_thousand_idle_connections(tmp_path):
         async with probed(api) as seconds:
             await eventually(lambda: len(seconds) >= 200, what="probes")
         each = (process.memory_info().rss - before) / len(transports)
-        print(f"\n{each / 1024:.1f} KiB per idle connection; slowest of {len(seconds)} probes {max(seconds) * 1000:.0f} ms")
+        _say(f"\n{each / 1024:.1f} KiB per idle connection; slowest of {len(seconds)} probes {max(seconds) * 1000:.0f} ms")
         assert each < 64 << 10
         for transport in transports:
             transport.abort()

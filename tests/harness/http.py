@@ -91,12 +91,8 @@ class Api:
 
 def pairs(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Lists repeat the key, empty lists and None send nothing."""
-    flat = []
-    for name, value in fields.items():
-        for item in value if isinstance(value, (list, tuple)) else [value]:
-            if item is not None:
-                flat.append((name, str(item)))
-    return flat
+    many = ((name, value if isinstance(value, (list, tuple)) else [value]) for name, value in fields.items())
+    return [(name, str(item)) for name, items in many for item in items if item is not None]
 
 
 def encoded(fields: Mapping[str, Any], data_file: bytes | None = None) -> Any:

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from pfmoc.workflow.report import STYLES, Verdict
 
@@ -112,8 +113,9 @@ class LiveTable(Progress):
         now = time.monotonic()
         for node, row in list(self._rows.items()):
             seconds = row.took if row.took is not None else now - row.began if row.style == "cyan" else None
+            shown = "" if seconds is None else f"{seconds:.0f}"
             table.add_row(
-                node, row.resource, f"[{row.style}]{row.text}[/]", row.moving, "" if seconds is None else f"{seconds:.0f}"
+                node, row.resource, Text(row.text, row.style), Text(row.moving, no_wrap=True, overflow="ellipsis"), shown
             )
         return table
 

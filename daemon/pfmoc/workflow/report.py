@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 class Verdict(StrEnum):
@@ -57,8 +58,8 @@ def print_table(console: Console, results: Sequence[Result]) -> None:
         table.add_row(
             result.node,
             result.resource,
-            result.plugin,
-            f"[{STYLES[result.status]}]{result.status}[/]",
+            Text(result.plugin),
+            Text(result.status, STYLES[result.status]),
             f"{result.seconds:.1f}" if ran else "",
             f"{result.files:,}" if ran else "",
             f"{result.bytes:,}" if ran else "",

@@ -10,16 +10,17 @@ from pfmoc.auth import TOKEN_LIFE_S, Logins, Tokens
 from pfmoc.http import Refusal
 from pfmoc.settings import Settings
 
+PASSWORD = "pfcon1234"
 KEY = "a signing key of more than thirty-two bytes"
-SETTINGS = Settings.model_validate({"SECRET_KEY": KEY, "PFCON_USER": "pfcon", "PFCON_PASSWORD": "pfcon1234"})
+SETTINGS = Settings.model_validate({"SECRET_KEY": KEY, "PFCON_USER": "pfcon", "PFCON_PASSWORD": PASSWORD})
 NOW = 1_800_000_000.0
 
 
 class Clock:
-    def __init__(self, now=NOW):
+    def __init__(self, now: float = NOW) -> None:
         self.now = now
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 
@@ -126,7 +127,7 @@ def logins(tokens, failures):
     return Logins(SETTINGS, tokens, failed=failures.append, clock=Clock(0.0))
 
 
-def login(logins, user="pfcon", password="pfcon1234", address="10.0.0.1"):
+def login(logins, user="pfcon", password=PASSWORD, address="10.0.0.1"):
     try:
         return logins.login(user, password, address=address)
     except Refusal as refusal:

@@ -1,5 +1,4 @@
 import asyncio
-import gc
 import logging
 
 import psutil
@@ -94,33 +93,29 @@ async def test_thousands_of_idle_connections_do_not_hurt(daemon, api):
     server.raise_descriptor_limit()
     process = psutil.Process()
     before, memory = process.num_fds(), process.memory_info().rss
-    transports = []
     loop = asyncio.get_running_loop()
     host, port = daemon.url.removeprefix("http://").split(":")
-    for _ in range(2000):
-        transports.append((await loop.create_connection(asyncio.Protocol, host, int(port)))[0])
+    transports = [(await loop.create_connection(asyncio.Protocol, host, int(port)))[0] for _ in range(2000)]
     started = loop.time()
     (await api.get("/livez")).expect(200)
     assert loop.time() - started < 1
     assert process.memory_info().rss - memory < 2000 * 50_000
     await eventually(lambda: all(transport.is_closing() for transport in transports), what="idle connections to be closed")
-    del transports
     await eventually(lambda: process.num_fds() <= before + 5, what="descriptors to come back")
-    gc.collect()
 
 
 async def test_a_taken_port_is_one_clear_line(tmp_path, daemon):
     port = daemon.url.rsplit(":", 1)[1]
-    with pytest.raises(StartError, match=f"PORT: cannot listen on 127.0.0.1:{port}: Address already in use"):
+    with pytest.raises(StartError, match=rf"PORT: cannot listen on 127\.0\.0\.1:{port}: Address already in use"):
         async with running(tmp_path / "second", PORT=port):
             pass
     assert not (tmp_path / "second" / "state").exists()
 
 
 def test_an_address_that_is_not_ours_is_said():
-    with pytest.raises(StartError, match="cannot listen on 192.0.2.1"):
+    with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1"):
         server.bind("192.0.2.1", 0)
-    with pytest.raises(StartError, match="PFMOC_HOST: no-such-host.invalid cannot be bound"):
+    with pytest.raises(StartError, match=r"PFMOC_HOST: no-such-host\.invalid cannot be bound"):
         server.bind("no-such-host.invalid", 0)
 
 

@@ -8,14 +8,14 @@ from pfmoc.health import Health
 
 
 class Probe:
-    def __init__(self):
+    def __init__(self) -> None:
         self.calls = 0
-        self.wrong = {}
-        self.error = None
+        self.wrong: dict[str, str] = {}
+        self.error: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __call__(self):
+    async def __call__(self) -> dict[str, str]:
         self.calls += 1
         await self.gate.wait()
         if self.error is not None:
@@ -26,7 +26,7 @@ class Probe:
 class Clock:
     now = 0.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import warnings
 
 import pytest
 
@@ -66,10 +67,7 @@ def test_secrets_are_redacted_wherever_they_stand(stream, leak):
     log.info(leak)
     log.info("%s", leak)
     log.info("nested", extra={"deep": {"list": [leak], leak: 1}, "object": RuntimeError(leak)})
-    try:
-        raise ValueError(leak)
-    except ValueError:
-        log.exception("failed")
+    log.error("failed", exc_info=ValueError(leak))
     text = stream.getvalue()
     assert len(records(stream)) == 4
     for secret in (TOKEN, SECRET, json.dumps(SECRET)[1:-1], "hunter2", "opaque-token", "0123456789abcdef", "opensesame"):
@@ -89,20 +87,16 @@ def test_one_event_is_one_line_and_control_characters_are_inert(stream):
 
 
 def test_an_exception_is_part_of_its_record(stream):
-    try:
-        try:
-            raise OSError("the cause")
-        except OSError as error:
-            raise RuntimeError("the effect") from error
-    except RuntimeError:
-        logging.getLogger("pfmoc.test").exception("failed")
+    effect = RuntimeError("the effect")
+    effect.__cause__ = OSError("the cause")
+    logging.getLogger("pfmoc.test").error("failed", exc_info=effect)
     (record,) = records(stream)
     assert "the cause" in record["exc_info"]
     assert "the effect" in record["exc_info"]
 
 
 def test_long_values_are_cut_and_no_credential_is_left_at_the_cut(stream):
-    logging.getLogger("pfmoc.test").info("x" * (16384 - 20) + " Bearer " + "s3cret" * 20 + "y" * 1_000_000)
+    logging.getLogger("pfmoc.test").info("%s Bearer %s%s", "x" * (16384 - 20), "s3cret" * 20, "y" * 1_000_000)
     (record,) = records(stream)
     assert len(record["event"]) < 17_000
     assert "s3cret" not in record["event"]
@@ -116,8 +110,6 @@ def test_redaction_of_hostile_text_takes_no_time(stream):
 
 
 def test_python_warnings_are_records(stream):
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old ways", stacklevel=1)

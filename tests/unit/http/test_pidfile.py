@@ -8,7 +8,14 @@ from harness.waiting import until
 from pfmoc import pidfile
 from pfmoc.errors import StartError
 
-HOLD = "import sys; from pathlib import Path; from pfmoc import pidfile\nwith pidfile.held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+HOLD = """
+import sys
+from pathlib import Path
+from pfmoc import pidfile
+with pidfile.held(Path(sys.argv[1])):
+    print('held', flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture

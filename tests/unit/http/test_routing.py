@@ -5,7 +5,7 @@ import pytest
 from harness.http import PLUGIN, head, raw
 from harness.zips import zipped
 
-from pfmoc import http
+from pfmoc import errors, http
 
 NOT_ALLOWED = {"message": "The method is not allowed for the requested URL."}
 
@@ -92,10 +92,7 @@ async def test_a_204_is_labelled_json_and_has_no_length(api, daemon):
 
 async def test_an_uncaught_exception_is_a_bare_500_and_logged_with_its_cause_and_request(api, daemon, monkeypatch, caplog):
     async def broken(*_):
-        try:
-            raise OSError("the cause")
-        except OSError as error:
-            raise RuntimeError("a bug, with a detail nobody should see") from error
+        raise RuntimeError("a bug, with a detail nobody should see") from OSError("the cause")
 
     monkeypatch.setattr(daemon.jobs, "get", broken)
     reply = await api.get("jobs/a/", headers={"X-Request-ID": "mine-1"})
@@ -152,8 +149,6 @@ async def test_leading_slashes_of_an_id_are_dropped_as_upstream_does(api):
 
 
 async def test_errors_map_to_statuses():
-    from pfmoc import errors
-
     table = [
         (errors.InvalidRequest("f", "r"), 400, "f: r"),
         (errors.NoSuchJob("x"), 404, "x"),

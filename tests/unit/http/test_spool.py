@@ -25,11 +25,16 @@ async def test_an_upload_is_a_private_file_and_gone_afterwards(tmp_path):
 
 async def test_a_failed_request_leaves_nothing(tmp_path):
     spool = Spool(tmp_path)
-    with pytest.raises(RuntimeError):
+    paths = []
+
+    async def request():
         async with spool.file() as file:
-            file.append(b"x")
+            paths.append(file.path)
             raise RuntimeError
-    assert not file.path.exists()
+
+    with pytest.raises(RuntimeError):
+        await request()
+    assert not paths[0].exists()
 
 
 async def test_a_start_removes_what_the_dead_left_and_spares_what_the_living_receive(tmp_path):
@@ -60,9 +65,9 @@ async def test_a_full_or_broken_disk_is_told_apart_and_leaves_nothing(tmp_path, 
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(spool_module, "_write_all", fail)
-    with pytest.raises(error):
-        async with Spool(tmp_path).file() as file:
-            file.append(b"x")
+    async with Spool(tmp_path).file() as file:
+        file.append(b"x")
+        with pytest.raises(error):
             await file.flush()
     assert not file.path.exists()
 

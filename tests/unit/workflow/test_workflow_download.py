@@ -6,6 +6,7 @@ import re
 
 import pytest
 from aiohttp import web
+from harness.zips import zipped
 
 from pfmoc.workflow.dialects import Pfcon6, ServerInfo
 from pfmoc.workflow.download import Download
@@ -132,8 +133,6 @@ async def test_no_archive_is_a_refusal(fetch):
 
 async def test_two_parts_that_do_not_fit_are_fetched_anew(script, server, tmp_path):
     """Without a tag nobody says that an archive changed between its parts: its checksums do."""
-    from harness.zips import zipped
-
     first, second = zipped({"a": "one" * 1000}), zipped({"a": "two" * 1000})
     size = min(len(first), len(second))
     assert len(first) == len(second) == size
