@@ -134,7 +134,9 @@ def bind(host: str, port: int) -> socket.socket:
     :raises StartError: the address is taken, not ours, or not to be had without privileges
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # Of a name's addresses the IPv4 one: whoever says localhost expects 127.0.0.1 to answer.
+        family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
         sock = socket.socket(family, kind, protocol)
     except OSError as error:
         raise StartError(f"PFMOC_HOST: {host} cannot be bound: {error.strerror}") from error

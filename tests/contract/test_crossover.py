@@ -333,6 +333,10 @@ async def test_problems_of_both_documents_are_told_before_anything_is_done(sites
     assert "nodes[0].color: there is no such field" in command.stderr
     assert command.stderr.count("others may read it; chmod 600") == 3
     assert not sites.output.exists()
+    (sites.home / "password").chmod(0o600)
+    workflow = write_workflow(sites.home / "w.yml", node("a", "list", "x", resource="west"))
+    code, command = await run(sites.home, *arguments(sites, workflow, "--output", sites.source / "out"))
+    assert (code, "lies within the input" in command.stderr) == (2, True)
 
 
 async def test_an_output_directory_that_is_taken_is_left_alone(sites):

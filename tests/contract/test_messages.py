@@ -66,6 +66,16 @@ async def test_login_refused(zip_api, kwargs, status, message):
     assert (reply.status, reply.json()) == (status, {"message": message})
 
 
+async def test_guessing_is_slowed_down(zip_api):
+    for password in range(10):
+        guess = {"pfcon_user": USER, "pfcon_password": str(password)}
+        assert (await zip_api.send("POST", "auth-token/", auth=False, json=guess)).status == 400
+    reply = await zip_api.send("POST", "auth-token/", auth=False, json={"pfcon_user": USER, "pfcon_password": "11"})
+    assert (reply.status, reply.message) == (429, "Too many failed logins. Try again later.")
+    assert 1 <= int(reply.headers["Retry-After"]) <= 6
+    (await zip_api.get("pluginjobs/")).expect(200)  # whoever has a token is not concerned
+
+
 async def test_login(zip_api):
     credentials = {"pfcon_user": USER, "pfcon_password": PASSWORD}
     reply = await zip_api.send("POST", "auth-token/", json=credentials, auth=False)

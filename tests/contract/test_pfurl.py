@@ -175,7 +175,7 @@ async def test_special_handling_for_a_plugin(services, pfurl, inputs, tmp_path, 
     target = tmp_path / "pulled"
     await pfurl(services.pfioh, pulled("special", target, specialHandling=special))
     assert contents(target) == {"x-a.txt": b"a" * 1000, "x-b.bin": bytes(range(256))}
-    assert not (storebase / "key-special").exists()
+    await eventually(lambda: not (storebase / "key-special").exists())
     gone = await pfurl(services.pfioh, pulled("special", target, specialHandling=special))
     assert gone["stdout"]["status"] is False
 

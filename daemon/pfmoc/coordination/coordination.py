@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 
 from pfmoc.coordination.trails import Errand, Step, Trail, Trails
 from pfmoc.errors import Conflict, InvalidRequest, PfmocError, Unavailable
-from pfmoc.jobs.model import Job, Kind
+from pfmoc.jobs.model import Job, Kind, Phase
 from pfmoc.jobs.names import engine_name
 from pfmoc.jobs.service import Jobs
 from pfmoc.settings import Settings
@@ -195,7 +195,8 @@ class Coordination:
             await self.push(errand.key)
 
     async def _compute(self, errand: Errand, *, again: bool) -> None:
-        if not (again and await self.jobs.board.find(errand.key, Kind.PLUGIN)):
+        standing = await self.jobs.board.find(errand.key, Kind.PLUGIN) if again else None
+        if standing is None or standing.phase in (Phase.STAGING, Phase.STARTING):
             await self.jobs.submit_plugin(errand.key, errand.spec, copied=False)
         await self.ended(errand.key)
 

@@ -173,7 +173,8 @@ class Jobs:
         async with self._locks.hold(jid):
             await self.require_ended(jid)
             staged = await self.storage.stage(inputs)
-            await self._forget(jid, Kind.PLUGIN)
+            if await self.board.find(jid, Kind.PLUGIN) is not None:
+                await self._forget(jid, Kind.PLUGIN)
             pushed = Job(jid=jid, kind=Kind.COPY, spec=CopySpec(), phase=Phase.SUCCEEDED, message="pushed", timestamp=_now())
             await self.board.save(pushed)
         return staged

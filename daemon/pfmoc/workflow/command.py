@@ -24,6 +24,8 @@ from pfmoc.workflow.state import RunState
 from pfmoc.workflow.workflow import Workflow
 
 EXIT_BAD_DOCUMENT = 2
+_WIDTH = 200
+"""Columns of the table where it is read by no person: enough that nothing is folded."""
 _EXITS = {Verdict.DONE: 0, Verdict.FAILED: 1}
 
 
@@ -67,6 +69,8 @@ def _documents(options: argparse.Namespace, environ: Mapping[str, str]) -> tuple
             wrong.append(f"{options.workflow}: the workflow reads an input; say where it is with --input")
         elif not options.input.is_dir():
             wrong.append(f"{options.input}: there is no such input directory")
+        elif options.output.resolve().is_relative_to(options.input.resolve()):
+            wrong.append(f"{options.output}: lies within the input; put the output elsewhere")
     if wrong or plan is None:
         raise Problems(wrong)
     return plan, registered, assigned
@@ -135,7 +139,7 @@ class _Session:
                 sys.stdout.write(json.dumps(document, indent=2) + "\n")
                 sys.stdout.flush()
                 return
-            console = Console(file=sys.stdout)
+            console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
             report.print_table(console, results)
             if verdict is not Verdict.DONE:
                 console.print(f"--resume goes on with this run. Logs: {run.state.directory / 'logs'}", soft_wrap=True)

@@ -9,8 +9,9 @@ import aiohttp
 import pytest
 from fakes.compute import FakeCompute
 from harness.daemon import running
-from harness.http import Api, unzipped, zipped
+from harness.http import Api
 from harness.waiting import eventually
+from harness.zips import unzipped, zipped
 
 from pfmoc.compute.base import Limits
 from pfmoc.coordination.coordination import EMPTY_ZIP
@@ -308,13 +309,13 @@ async def test_the_limits_and_the_command(services, compute):
         "execshell": "python3 -u",
     }
     cmd = "$execshell $selfpath/$selfexec --name 'two words' /share/incoming /share/outgoing --saveinputmeta"
-    limits = {"number_of_workers": "2", "cpu_limit": "1500m", "memory_limit": "2Gi", "gpu_limit": ""}
+    limits = {"number_of_workers": "1", "cpu_limit": "1500m", "memory_limit": "2Gi", "gpu_limit": ""}
     answer = await services.pman.tell({"payload": run("j", cmd=cmd, container={"target": target}, **limits)})
     assert answer["status"] is True
     (started,) = compute.started
     words = ["python3", "-u", "/usr/src/s.py", "--name", "two words", "/share/incoming", "/share/outgoing", "--saveinputmeta"]
     assert list(started.argv) == words
-    assert started.limits == Limits(number_of_workers=2, cpu_millicores=1500, memory_mib=2048, gpus=0)
+    assert started.limits == Limits(number_of_workers=1, cpu_millicores=1500, memory_mib=2048, gpus=0)
 
 
 async def test_limits_by_default(services, compute):
@@ -452,6 +453,7 @@ async def test_the_trail_grows(services, compute, tmp_path):
     assert states(short) == [True, True, "not started"]
     assert short["compute"]["return"] == {"status": True, "l_status": ["finishedSuccessfully"], "l_logs": ["done\n"]}
     await services.pfioh.pull("j", specialHandling={"op": "plugin", "cleanup": True})
+    await eventually(lambda: services.daemon.jobs.storage.holds("j") is False)
     assert states(await summary()) == [True, True, True]
     assert not (tmp_path / "storeBase" / "key-j").exists()
 

@@ -119,6 +119,12 @@ def test_an_address_that_is_not_ours_is_said():
         server.bind("no-such-host.invalid", 0)
 
 
+def test_localhost_is_the_address_everybody_expects():
+    sock = server.bind("localhost", 0)
+    assert server.url_of(sock).startswith("http://127.0.0.1:")
+    sock.close()
+
+
 def test_ipv6():
     sock = server.bind("::1", 0)
     assert server.url_of(sock) == f"http://[::1]:{sock.getsockname()[1]}"

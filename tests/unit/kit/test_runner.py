@@ -25,7 +25,7 @@ def tree(*nodes: dict[str, object]) -> Workflow:
 class Plugins:
     """Copies each input file, with the node's name appended; nodes in ``failing`` fail as they say."""
 
-    def __init__(self, failing=None):
+    def __init__(self, failing=None) -> None:
         self.failing = failing or {}
         self.began = []
 
@@ -82,7 +82,7 @@ def test_a_stop_starts_nothing_more(tmp_path):
     stop = threading.Event()
 
     class Stopping(Plugins):
-        def run(self, jid, node, source, destination, phase):
+        def run(self, *_):
             stop.set()
             raise StoppedError
 
@@ -104,7 +104,7 @@ def test_a_stop_starts_nothing_more(tmp_path):
 def test_a_bad_document_is_refused_with_its_place(tmp_path, document, complaint):
     path = tmp_path / "workflow.yml"
     path.write_text(document)
-    with pytest.raises(DocumentError, match="workflow.yml") as refused:
+    with pytest.raises(DocumentError, match=r"workflow\.yml") as refused:
         load(Workflow, path)
     assert complaint in str(refused.value)
 

@@ -122,6 +122,7 @@ def message(document: Document, *, payload: str, size: int, upload: Path | None 
     :raises InvalidRequest: it does not say what is wanted, or wants what no client gets
     """
     action = words(document, "action")
+    section(document, "meta")
     refuse_control(document)
     return Message(action=action, document=document, size=size, payload=payload, upload=upload, filename=filename)
 

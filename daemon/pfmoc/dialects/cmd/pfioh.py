@@ -97,7 +97,7 @@ class CmdPfioh(Service):
         key = self.key(message, *path)
         subdir = words(message.meta, "subdir", default="") or words(message.meta, "remote", "subdir", default="")
         try:
-            inside = "/".join(components(subdir)) if subdir.strip("./") else ""
+            inside = "/".join(components(subdir)) if subdir.strip("/") not in ("", ".") else ""
         except BadPath as bad:
             raise InvalidRequest("meta.subdir", bad.reason) from None
         top = self._key_dir(key)

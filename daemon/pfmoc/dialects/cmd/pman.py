@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -102,7 +103,8 @@ class CmdPman(Service):
             return (await self.jobs.submit_plugin(jid, spec, copied=False)).job
         except PfmocError:
             if made:
-                await self.jobs.clean(jid)
+                with suppress(PfmocError):  # what was made is empty, and the reason to be told is the first one
+                    await self.jobs.clean(jid)
             raise
 
 

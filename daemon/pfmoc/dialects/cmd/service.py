@@ -107,7 +107,7 @@ class Service(Dialect):
             told["echoBack"] = {"msg": words(meta, "echoBack", default="")}
         elif about == "sysinfo":
             told["sysinfo"] = _sysinfo(self.services.settings.host)
-        return {"d_ret": told, "status": about in told}
+        return {"d_ret": told, "status": len(told) > 2}
 
     def key(self, message: Message, *path: str) -> str:
         """Return the key at a path of the document, and have the log tell of it.
