@@ -130,8 +130,11 @@ class Settings(BaseModel):
     service_names: Annotated[tuple[str, ...], BeforeValidator(_words)] = _named(
         "PFMOC_SERVICE_NAMES", default=("host", "localhost")
     )
-    """What ``service`` in the documents of ``cmd-pfcon`` calls this daemon. pfcon 2 had a table of services; a document that names
-    any other is refused."""
+    """What ``service`` in the documents of ``cmd-pfcon`` calls this daemon. pfcon 2 had a table of services; a document that
+    names another is refused, unless it is one of ``PFMOC_RESOURCES``."""
+    resources: Path | None = _named("PFMOC_RESOURCES", default=None)
+    """File of other compute resources, as for ``pfmoc run``. Their names are services too: a ``coordinate`` that names one has
+    its job run there."""
     delete_active: Literal["terminate", "refuse"] = _named("PFMOC_DELETE_ACTIVE", default="terminate")
     """What ``POST deletejobs`` does while a sibling runs: end it and then delete, or answer upstream's 409. CUBE cancels with
     this one request, so upstream's way leaves a cancelled plugin running."""
@@ -333,6 +336,7 @@ def _paths(settings: Settings) -> Iterator[_Problem]:
         ("STOREBASE", settings.storebase),
         ("PFMOC_STATE_DIR", settings.state_dir),
         ("PFMOC_PROCESS_IMAGES", settings.process_images),
+        ("PFMOC_RESOURCES", settings.resources),
     ):
         if path is not None and not path.is_absolute():
             yield frozenset({name}), f"{name}: must be an absolute path, not '{path}'"
@@ -358,5 +362,16 @@ def _variables() -> frozenset[str]:
 
 
 _VARIABLES = _variables()
-_EMBEDDED_ALLOWS = frozenset({"PORT", "PFMOC_HOST", "DOCKER_HOST", "PFMOC_DIALECTS", "PFMOC_LISTENERS", "PFMOC_LEGACY_TOKEN"})
+_EMBEDDED_ALLOWS = frozenset(
+    {
+        "PORT",
+        "PFMOC_HOST",
+        "DOCKER_HOST",
+        "PFMOC_DIALECTS",
+        "PFMOC_LISTENERS",
+        "PFMOC_LEGACY_TOKEN",
+        "PFMOC_SERVICE_NAMES",
+        "PFMOC_RESOURCES",
+    }
+)
 """Variables that many machines set anyway, or that only say where and what is served: with no other, the daemon is embedded."""

@@ -25,8 +25,8 @@ for path in sorted(incoming.rglob("*")):
         shutil.copyfile(path, outgoing / (arguments[1] + path.name))
 """
 
-PUSH = """{"action":"pushPath","meta":{"remote":{"key":"someKey"},"local":{"path":"/home/data"},"transport":{"mechanism":"compress",
-"compress":{"encoding":"base64","archive":"zip","unpack":true,"cleanup":true}}}}"""
+PUSH = """{"action":"pushPath","meta":{"remote":{"key":"someKey"},"local":{"path":"/home/data"},
+"transport":{"mechanism":"compress","compress":{"encoding":"base64","archive":"zip","unpack":true,"cleanup":true}}}}"""
 BARE_RUN = """{"action":"run","meta":{"cmd":"cal 7 1970","auid":"rudolphpienaar","jid":"cal-job-1234","threaded":true}}"""
 RUN = """{"action":"run","meta":{
 "cmd":"$execshell $selfpath/$selfexec --prefix test- --sleepLength 0 /share/incoming /share/outgoing",

@@ -31,6 +31,8 @@ PROGRAMS = {
     # ds: the whole input, and a list of it, with a word
     "list": 'word=$1; in=$2; out=$3; cp -R "$in/." "$out/"\n'
     'echo "$word saw $(cd "$in" && find . -type f | sort | tr "\\n" " ")" > "$out/$word.txt"',
+    # ds: leaves a line outside of its output, one for each time that it runs
+    "count": 'echo ran >> "$1"; cp -R "$2/." "$3/"',
     # ds: so many MiB that do not compress
     "fill": 'head -c "$1"M /dev/urandom > "$3/noise.bin"',
     # ds: fails until its first argument is a file

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
+import importlib.util
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pfmoc.coordination.trails import Errand, Step, Trail, Trails
 from pfmoc.errors import Conflict, InvalidRequest, PfmocError, Unavailable
@@ -47,6 +49,7 @@ class Coordination:
     def __init__(self, *, settings: Settings, jobs: Jobs, spool: Spool) -> None:
         self.jobs = jobs
         self.trails = Trails(settings.state_dir)
+        self._resources = settings.resources
         self._storebase = StoreBase(settings.storebase_mount)
         self._spool = spool
         self._moving = asyncio.Semaphore(_AT_ONCE)
@@ -71,7 +74,12 @@ class Coordination:
         """
         if errand.key in self._under_way:
             return self._joined(errand)
-        self.jobs.compute.check(errand.spec.image, errand.spec.limits)
+        if errand.service:
+            if self.jobs.storage.innetwork:
+                raise InvalidRequest("meta-compute.service", "data cross to another compute resource from zipfile storage only")
+            _crossing().fields(errand)
+        else:
+            self.jobs.compute.check(errand.spec.image, errand.spec.limits)
         await workers.run(lambda _: self._check(errand))
         if errand.key in self._under_way:
             return self._joined(errand)
@@ -91,6 +99,18 @@ class Coordination:
             file.append(content)
             await file.flush()
             await self.jobs.push(key, file.path)
+
+    async def elsewhere(self) -> Mapping[str, Any]:
+        """The other compute resources that are registered, by name.
+
+        :raises Unavailable: their file cannot be used
+        """
+        if self._resources is None:
+            return {}
+        if importlib.util.find_spec("yaml") is None:
+            raise Unavailable("The resources file of this server cannot be used: PyYAML is not installed.")
+        known: Mapping[str, Any] = await _crossing().registered(self._resources)
+        return known
 
     async def ended(self, jid: str) -> Job:
         """Wait until a plugin job has ended.
@@ -140,6 +160,8 @@ class Coordination:
             async with self._moving:
                 files = await _patiently(lambda: self._pull(errand, again=again))
             pulled = {} if files is None else {"files": files, "pulled": now()}
+            if pulled and errand.cleanup:
+                await _patiently(lambda: self.jobs.clean(errand.key))
             await self.trails.change(errand.key, step=Step.DONE, errand=None, **pulled)
         except PfmocError as error:
             _log.warning("coordinate failed", extra={"jid": errand.key, "step": step, "cause": error.message})
@@ -195,10 +217,28 @@ class Coordination:
             await self.push(errand.key)
 
     async def _compute(self, errand: Errand, *, again: bool) -> None:
+        if errand.service:
+            await self._cross(errand)
+            return
         standing = await self.jobs.board.find(errand.key, Kind.PLUGIN) if again else None
         if standing is None or standing.phase in (Phase.STAGING, Phase.STARTING):
             await self.jobs.submit_plugin(errand.key, errand.spec, copied=False)
         await self.ended(errand.key)
+
+    async def _cross(self, errand: Errand) -> None:
+        """Run the job on another compute resource, and bring its output to where one of our own would have left it."""
+        resource = (await self.elsewhere()).get(errand.service)
+        if resource is None:
+            raise Conflict(f"The service '{errand.service}' is no longer registered.")
+        scratch = self._storebase.private / "crossing" / engine_name(errand.key)
+        key_dir = self._storebase.key_dir(errand.key)
+        await self._make(scratch)
+        try:
+            outcome = await _crossing().cross(resource, errand, source=key_dir / "incoming", scratch=scratch)
+            await workers.run(lambda stop: _settle(scratch / "output", key_dir / "outgoing", stop))
+        finally:
+            await workers.run(lambda stop: trees.remove(scratch, stop=stop))
+        await self.trails.change(errand.key, outcome=outcome)
 
     async def _pull(self, errand: Errand, *, again: bool) -> int | None:
         """Put the output into the target. Returns how many files it is; None where no target was named."""
@@ -250,6 +290,18 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
             _log.info("coordinate waits", extra={"cause": error.message})
             await asyncio.sleep(error.retry_after)
     return await work()
+
+
+def _crossing() -> Any:
+    """What speaks to other compute resources; a daemon that knows none does without it, and without what it needs."""
+    return importlib.import_module("pfmoc.coordination.crossing")
+
+
+def _settle(fetched: Path, outgoing: Path, stop: Stop) -> None:
+    with storage_errors():
+        if fetched.is_dir():
+            trees.remove(outgoing, stop=stop)
+            fetched.rename(outgoing)
 
 
 def now() -> str:

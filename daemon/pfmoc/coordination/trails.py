@@ -47,6 +47,21 @@ class Errand(BaseModel):
     """Where the output is to go, relative to the storeBase; None leaves it for a pull."""
     make_target: bool = False
     """Make the target when it is not there."""
+    cleanup: bool = False
+    """Remove what is under the key once the output is in the target."""
+    service: str = ""
+    """Another compute resource, on which the job is to run; empty for this one."""
+
+
+class Outcome(BaseModel):
+    """How a job on another compute resource ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: str
+    """In that resource's word."""
+    message: str = ""
+    log: str = ""
 
 
 class Trail(BaseModel):
@@ -60,6 +75,8 @@ class Trail(BaseModel):
     """While it goes on: a daemon that starts anew takes it up again."""
     failed: dict[Step, str] = {}
     """Where it came to nothing, and why."""
+    outcome: Outcome | None = None
+    """Of a job that ran elsewhere, and so is not on record here."""
     files: int | None = None
     """Files that were put into the target; None before that."""
     pulled: str = ""

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from pfmoc.workflow.backoff import Patience
 from pfmoc.workflow.problems import LostContact, NodeFailed, Refused
 from pfmoc.workflow.server import Reply, Server
+from pfmoc.workflow.text import plain
 
 SUCCESS = "finishedSuccessfully"
 _ENDED = frozenset({SUCCESS, "finishedWithError", "undefined"})
@@ -157,7 +158,9 @@ class Pfcon6(Dialect):
         if not compute.ended:
             compute = await self.ended(jid, "copyjobs")
         if not compute.succeeded:
-            raise NodeFailed(f"{self.server.name} could not copy the input: {compute.message or compute.logs or compute.status}")
+            raise NodeFailed(
+                f"{self.server.name} could not copy the input: {plain(compute.message or compute.logs or compute.status)}"
+            )
 
     async def remove(self, jid: str, *, ended: bool) -> None:
         """As CUBE does: a delete job for the data, then each job."""

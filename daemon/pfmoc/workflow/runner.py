@@ -199,10 +199,12 @@ class Run:
     async def _run(self, node: Node) -> None:
         mine = self.state.nodes[node.name]
         site = self._sites[mine.resource]
-        async with site.slots, self._slots:
+        async with site.slots:
             try:
-                step = self._step(node, await site.transport())
-                await step.run({name: self._trees[name] for name in node.sources})
+                # A resource that is down holds up its own nodes only: none of the slots for all.
+                transport = await site.transport()
+                async with self._slots:
+                    await self._step(node, transport).run({name: self._trees[name] for name in node.sources})
                 manifest = Manifest.load(self.state.manifest(node.name), digest=mine.digest)
             except WorkflowError as error:
                 self._note(node, Verdict.FAILED, error.message)

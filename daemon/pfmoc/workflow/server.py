@@ -16,6 +16,7 @@ import aiohttp
 from pfmoc.workflow.backoff import Backoff, Patience, retry_after
 from pfmoc.workflow.problems import LostContact, Refused, WorkflowError
 from pfmoc.workflow.resources import Resource
+from pfmoc.workflow.text import plain
 
 _log = logging.getLogger(__name__)
 
@@ -265,5 +266,5 @@ def _message(body: bytes) -> str:
         text = "; ".join(f"{name}: {what}" for name, what in found.items()) if isinstance(found, dict) else str(found)
     except ValueError:
         text = body.decode(errors="replace") if b"<" not in body[:200] else "no reason given"
-    text = " ".join(text.split())
+    text = plain(" ".join(text.split()))
     return text if len(text) <= _MESSAGE_CHARS else text[:_MESSAGE_CHARS] + "..."

@@ -62,6 +62,8 @@ class SharedDirectory:
         shutil.rmtree(into, ignore_errors=True)
         into.mkdir(parents=True)
         out = self._top / "out"
+        if out.is_symlink():
+            raise Damaged(f"{out}: is a symbolic link")
         real = out.resolve()
         entries: dict[str, FileEntry] = {}
         done = 0

@@ -12,6 +12,7 @@ from pfmoc.workflow.inputs import Tree, joined
 from pfmoc.workflow.problems import NodeFailed, WorkflowError
 from pfmoc.workflow.progress import Progress
 from pfmoc.workflow.state import NodeState, Phase, RunState
+from pfmoc.workflow.text import plain
 from pfmoc.workflow.transport import Transport
 from pfmoc.workflow.workflow import Node
 
@@ -167,4 +168,4 @@ def _why(compute: Compute) -> str:
     """Say why a job failed: its status, the engine's word, and the end of its log."""
     said = f" ({compute.message})" if compute.message else ""
     lines = [line for line in compute.logs.splitlines() if line.strip()][-_LOG_LINES:]
-    return f"{compute.status}{said}" + "".join(f"\n    {line}" for line in lines)
+    return plain(f"{compute.status}{said}" + "".join(f"\n    {line}" for line in lines))

@@ -8,7 +8,7 @@ import zipfile
 import aiohttp
 import pytest
 from fakes.compute import FakeCompute
-from harness.daemon import running
+from harness.daemon import PASSWORD, USER, running
 from harness.http import Api
 from harness.waiting import eventually
 from harness.zips import unzipped, zipped
@@ -88,14 +88,15 @@ def run(jid, cmd="simpledsapp --prefix x /share/incoming /share/outgoing", **met
     return {"action": "run", "meta": {"cmd": cmd, "auid": "bob", "jid": jid, "threaded": True, "container": container, **meta}}
 
 
-def coordinate(key="j", **data):
-    meta = {"remote": {"key": "%meta-store"}, "specialHandling": {"op": "plugin", "cleanup": True}, "service": "host", **data}
+def coordinate(key="j", service="host", *, cleanup=False, **data):
+    special = {"op": "plugin", "cleanup": cleanup}
+    meta = {"remote": {"key": "%meta-store"}, "specialHandling": special, "service": service, **data}
     return {
         "action": "coordinate",
         "threadAction": True,
         "meta-store": {"meta": "meta-compute", "key": "jid"},
         "meta-data": meta,
-        "meta-compute": run(key)["meta"] | {"service": "host"},
+        "meta-compute": run(key)["meta"] | {"service": service},
     }
 
 
@@ -159,7 +160,7 @@ NEGATIVE = [
     ("pman", run("j", cpu_limit="0"), "cpu_limit"),
     ("pman", {"action": "status", "meta": {"key": "pid", "value": "1"}}, "by their jid only"),
     ("pfcon", {"action": "status", "meta": {}}, "meta.remote.key: is required"),
-    ("pfcon", coordinate(service="moc"), "no service 'moc'; this daemon is host, localhost"),
+    ("pfcon", coordinate(service="moc"), "no service 'moc'; there are host, localhost"),
     ("pfcon", coordinate(remote={"key": "other"}), "one key"),
     ("pfcon", coordinate(remote={"path": "/etc"}), "remote.path"),
     ("pfcon", coordinate(localSource={"path": "../../etc"}), "localSource.path: must not contain '..'"),
@@ -176,11 +177,11 @@ NEGATIVE = [
 ]
 
 
-@pytest.mark.parametrize(("role", "document", "reason"), NEGATIVE)
-async def test_bad_documents_get_a_reason_and_nothing_else(services, compute, tmp_path, role, document, reason):
-    answer = await getattr(services, role).tell(document)
-    assert answer["status"] is False
-    assert reason in answer["msg"]
+async def test_bad_documents_get_a_reason_and_nothing_else(services, compute, tmp_path):
+    for role, document, reason in NEGATIVE:
+        answer = await getattr(services, role).tell(document)
+        assert answer["status"] is False, (role, document)
+        assert reason in answer["msg"], (role, document)
     assert not compute.started
     assert not [path.name for path in (tmp_path / "storeBase").iterdir() if not path.name.startswith(".")]
     assert not (tmp_path / "state" / "trails").exists()
@@ -460,7 +461,8 @@ async def test_the_trail_grows(services, compute, tmp_path):
 
 async def test_coordinate_that_waits(services, compute, source, tmp_path):
     target = tmp_path / "storeBase" / "home" / "bob" / "out"
-    document = coordinate(localSource={"path": str(tmp_path / "storeBase" / source)}, localTarget={"path": "home/bob/out"})
+    places = {"localSource": {"path": str(tmp_path / "storeBase" / source)}, "localTarget": {"path": "home/bob/out"}}
+    document = coordinate(cleanup=True, **places)
     asking = asyncio.create_task(services.pfcon.tell(document | {"threadAction": False}))
     await eventually(lambda: compute.started)
     incoming = compute.started[0].incoming
@@ -474,6 +476,7 @@ async def test_coordinate_that_waits(services, compute, source, tmp_path):
     assert answer["d_jobStatusSummary"]["status"] is True
     assert answer["d_swiftstore"]["filesPushed"] == 1
     assert [path.name for path in target.iterdir()] == ["result"]
+    assert not (tmp_path / "storeBase" / "key-j").exists()
     again = await services.pfcon.tell(document)
     assert again["status"] is False
     assert "nothing there is ever replaced" in again["msg"]
@@ -564,3 +567,62 @@ async def test_coordinate_in_the_network(serve, session, compute, source, tmp_pa
         assert answer["jobOperation"]["info"]["swiftPut"]["d_swiftstore"]["filesPushed"] == 1
         assert "in the network" in (await services.pfioh.push("k", EMPTY_ZIP))["msg"]
         assert "in the network" in (await services.pman.tell(run("k")))["msg"]
+
+
+# On another compute resource
+
+
+@pytest.fixture
+async def other(tmp_path):
+    compute = FakeCompute()
+    async with running(tmp_path / "other", compute=compute) as daemon:
+        daemon.fake = compute
+        yield daemon
+
+
+@pytest.fixture
+def registered(tmp_path, other):
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o600)
+    path = tmp_path / "resources.yml"
+    path.write_text(f"resources: [{{name: moc, url: '{other.url}/api/v1/', user: {USER}, password_file: password}}]")
+    return path
+
+
+async def test_a_service_that_is_registered_gets_the_job(serve, session, compute, other, registered, source, tmp_path):
+    async with serve(PFMOC_RESOURCES=registered) as daemon:
+        services = Services(daemon, session)
+        hello = await services.pfcon.tell({"action": "hello", "meta": {"askAbout": "timestamp", "service": "moc"}})
+        assert hello["d_remote"]["status"] is True
+        document = coordinate(service="moc", localSource={"path": source}, localTarget={"path": "out"})
+        assert (await services.pfcon.tell(document))["status"] is True
+        await eventually(lambda: other.fake.started)
+        started = other.fake.started[0]
+        assert (started.incoming / "sub" / "b.bin").read_bytes() == FILES["sub/b.bin"]
+        assert list(started.argv) == ["simpledsapp", "--prefix", "x", "/share/incoming", "/share/outgoing"]
+        assert (await services.pfcon.tell(status("j")))["jobOperationSummary"]["compute"]["status"] == "started"
+        (started.outgoing / "result").write_text("good")
+        other.fake.finish("j", exit_code=0, logs="done there\n")
+
+        async def over():
+            answer = (await services.pfcon.tell(status("j")))["jobOperationSummary"]
+            return answer["status"] and answer
+
+        answer = await eventually(over)
+        assert answer["compute"]["return"]["l_logs"] == ["done there\n"]
+        assert (
+            "no service 'moc2'; there are host, localhost, moc" in (await services.pfcon.tell(coordinate(service="moc2")))["msg"]
+        )
+    assert (tmp_path / "storeBase" / "out" / "result").read_text() == "good"
+    assert not compute.started
+    assert not await other.jobs.board.find("j", "plugin")
+
+
+async def test_a_resources_file_that_is_wrong(serve, session, tmp_path):
+    (tmp_path / "resources.yml").write_text("resources: []")
+    async with serve(PFMOC_RESOURCES=tmp_path / "resources.yml") as daemon:
+        services = Services(daemon, session)
+        reply = await services.pfcon.post(coordinate(service="moc"))
+        assert "resources file" in reply.expect(503).json()["msg"]
+        assert (await services.pfcon.tell({"action": "hello", "meta": {"askAbout": "timestamp"}}))["status"] is True

@@ -24,6 +24,9 @@ class Script:
     def log(self, method: str) -> list[str]:
         return [path for verb, path, _ in self.requests if verb == method]
 
+    async def dispatch(self, request: web.Request) -> web.StreamResponse:
+        return await self.handle(request)
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/api/v1/auth-token/":
             if (refused := self.login()) is not None:
@@ -43,7 +46,7 @@ class Script:
 async def script():
     script = Script()
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", script.handle)
+    app.router.add_route("*", "/{path:.*}", script.dispatch)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -19,7 +19,7 @@ from pfmoc.dialects.cmd.documents import Document, find, key_at, replaced, secti
 from pfmoc.dialects.cmd.envelope import Message
 from pfmoc.dialects.cmd.pman import CmdPman
 from pfmoc.dialects.cmd.service import Action, Service, reply, version
-from pfmoc.errors import InvalidRequest
+from pfmoc.errors import InvalidRequest, PfmocError
 from pfmoc.storage.paths import KEY_PREFIX
 
 STORE, SHARE = "%meta-store", "%shareDir"
@@ -43,15 +43,19 @@ class CmdPfcon(Service):
         """``hello``, to this service and to the two behind it, which are the same daemon."""
         told = self.hello(message)
         service = words(message.meta, "service", default="host")
-        remote: dict[str, Any] = {"status": False, "msg": self._stranger(service)}
-        if not remote["msg"]:
-            behind = {f"{service}-data": told, f"{service}-compute": told}
+        try:
+            elsewhere = await self._elsewhere("meta.service", service)
+        except PfmocError as error:
+            remote: dict[str, Any] = {"status": False, "msg": error.message}
+        else:
+            one = {"d_ret": {"name": elsewhere}, "status": True} if elsewhere else told
+            behind = {f"{service}-data": one, f"{service}-compute": one}
             remote = {"status": True, "d_ret": behind, "serviceNameData": service, "serviceNameCompute": service}
         return reply({"d_ret": told["d_ret"], "d_remote": remote, "status": told["status"]})
 
     async def coordinate(self, _: web.Request, message: Message) -> web.StreamResponse:
         """``coordinate``: push, compute, pull. With ``threadAction`` the answer waits for none of it."""
-        errand = self._errand(message)
+        errand = await self._errand(message)
         task = await self.services.coordination.start(errand)
         if truth(message.document.get("threadAction")):
             return reply({"msg": "In do_POST", "status": True, "formsize": message.size})
@@ -83,7 +87,7 @@ class CmdPfcon(Service):
         found = await self._pman.found(message)
         return reply({"status": bool(found), "d_ret": found})
 
-    def _errand(self, message: Message) -> Errand:
+    async def _errand(self, message: Message) -> Errand:
         """Read a ``coordinate``.
 
         :raises InvalidRequest: names what is wrong with it
@@ -93,10 +97,10 @@ class CmdPfcon(Service):
         logs.jid.set(key)
         document = replaced(document, STORE, key)
         document = replaced(document, SHARE, f"{KEY_PREFIX}{key}")
-        for name in ("meta-data", "meta-compute"):
-            service = words(document, name, "service", default="host")
-            if stranger := self._stranger(service):
-                raise InvalidRequest(f"{name}.service", stranger)
+        services = [words(document, name, "service", default="host") for name in ("meta-data", "meta-compute")]
+        if len(set(services)) > 1:
+            raise InvalidRequest("meta-compute.service", "must be that of meta-data: a job runs where its data are")
+        service = await self._elsewhere("meta-compute.service", services[0])
         remote = words(document, "meta-data", "remote", "key", default=key)
         if remote != key:
             raise InvalidRequest("meta-data.remote.key", f"must be {STORE}: job and data of a coordinate have one key")
@@ -108,7 +112,16 @@ class CmdPfcon(Service):
         else:
             own = f"{KEY_PREFIX}{key}"
             spec = replace(spec, input_dirs=(f"{own}/incoming",), output_dir=f"{own}/outgoing", placed=True)
-        return Errand(key=key, spec=spec, source=source, target=target, make_target=_makes(document))
+        cleanup = truth(find(document, "meta-data", "specialHandling", "cleanup"))
+        return Errand(
+            key=key,
+            spec=spec,
+            source=source,
+            target=target,
+            make_target=_makes(document),
+            cleanup=cleanup,
+            service=service,
+        )
 
     def _place(self, document: Document, name: str) -> str | None:
         """Return the path of the source or target, relative to the storeBase; None where the document names none.
@@ -128,12 +141,18 @@ class CmdPfcon(Service):
         path = PurePosixPath(text)
         return str(path.relative_to(root)) if path.is_relative_to(root) else text
 
-    def _stranger(self, service: str) -> str:
-        """Say why a service cannot be reached; empty for the names of this daemon itself."""
-        names = self.services.settings.service_names
-        if service in names:
+    async def _elsewhere(self, field: str, service: str) -> str:
+        """Return the name of the other compute resource that a service is; empty for this daemon itself.
+
+        :raises InvalidRequest: there is no such service
+        """
+        own = self.services.settings.service_names
+        if service in own:
             return ""
-        return f"there is no service {service[:100]!a}; this daemon is {', '.join(names)}"
+        others = await self.services.coordination.elsewhere()
+        if service in others:
+            return service
+        raise InvalidRequest(field, f"there is no service {service[:100]!a}; there are {', '.join([*own, *others])}")
 
 
 def _key(document: Document) -> str:

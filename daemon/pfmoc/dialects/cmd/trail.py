@@ -9,7 +9,7 @@ from typing import Any
 
 from pfmoc.coordination.trails import Step, Trail
 from pfmoc.dialects.render import old_spelling
-from pfmoc.jobs.model import Job, Phase
+from pfmoc.jobs.model import Job, Phase, Status
 
 NOT_STARTED = "not started"
 NOT_FOUND = "not found"
@@ -79,15 +79,24 @@ def _compute(known: Known) -> dict[str, Any]:
     if reason := known.trail.failed.get(Step.COMPUTE):
         submit = {"status": False, "msg": reason}
         return {"status": False, "submit": submit, "return": {"status": False, "d_ret": _result(known) or nothing}}
+    if job is None and known.trail.outcome is not None:
+        good = known.trail.outcome.status == Status.SUCCEEDED
+        return {"status": good, "submit": {"status": True}, "return": {"status": good, "d_ret": _result(known)}}
     if job is None:
         waiting = NOT_STARTED if known.anything else NOT_FOUND
+        if known.trail.step is Step.COMPUTE:
+            waiting = Status.STARTED.value
         return {"status": waiting, "submit": {"status": waiting}, "return": {"status": waiting, "d_ret": nothing}}
     over: bool | str = job.phase is Phase.SUCCEEDED if job.phase.terminal else word(job)
     return {"status": over, "submit": {"status": True}, "return": {"status": over, "d_ret": _result(known)}}
 
 
 def _result(known: Known) -> dict[str, Any]:
-    return {} if known.job is None else {"l_status": [word(known.job)], "l_logs": [known.log]}
+    if known.job is not None:
+        return {"l_status": [word(known.job)], "l_logs": [known.log]}
+    if known.trail.outcome is not None:
+        return {"l_status": [known.trail.outcome.status], "l_logs": [known.trail.outcome.log]}
+    return {}
 
 
 def _pull(known: Known) -> dict[str, Any]:
