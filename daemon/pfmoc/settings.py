@@ -166,7 +166,8 @@ class Settings(BaseModel):
     plugin_network: Literal["none", "host", "bridge"] = _named("PFMOC_PLUGIN_NETWORK", default="none")
     """The network of a plugin's container. Plugins need none: their data come and go as files."""
     gpus: Annotated[int, Field(ge=0)] | None = _named("PFMOC_GPUS", default=None)
-    """How many GPUs a job may ask for. Default: the NVIDIA devices that the daemon sees; to be set where it runs in a container."""
+    """How many GPUs a job may ask for. Default: the NVIDIA devices that the daemon sees; to be set where it runs in a
+    container."""
 
     job_logs_tail: Annotated[int, Field(ge=0, le=1_000_000)] = _named("JOB_LOGS_TAIL", default=1000)
     """Lines of a job's log in an answer."""

@@ -165,7 +165,7 @@ def test_a_failed_plugin_shows_its_log_and_spares_its_siblings(kit, tmp_path):
     assert kit.second.returncode == 0
     image = {"image": "localhost/chris/pl-simpledsapp:1.0.3", "entrypoint": ["simpledsapp"]}
     nodes = [
-        {"name": "fails", **image, "args": ["--dummyInt", "three"]},
+        {"name": "fails", **image, "args": ["--sleepLength", "long"]},
         {"name": "below", **image, "parents": ["fails"]},
         {"name": "beside", **image},
     ]
@@ -181,7 +181,7 @@ def test_a_failed_plugin_shows_its_log_and_spares_its_siblings(kit, tmp_path):
         "beside": "done",
     }
     assert "fails failed" in err
-    assert "invalid int value: 'three'" in err
+    assert "invalid literal for int() with base 10: 'long'" in err
 
 
 def test_a_signal_stops_the_workflow_and_removes_its_job(kit, tmp_path):

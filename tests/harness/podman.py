@@ -84,6 +84,7 @@ class PodmanService:
         self._process = subprocess.Popen(
             self._command("system", "service", "--time=0", self.url),
             env=self._env,
+            cwd=self.socket.parent,  # conmon leaves a file named oom where it stands
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # without root it is two processes

@@ -18,7 +18,9 @@ MEMORY_MIB_MAX = 64 << 20
 REFERENCE_MAX = 512
 """Characters of an image reference: a name of 255, a tag of 128 and a digest of 71 fit."""
 
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
+REFERENCE_PATTERN = "[A-Za-z0-9][A-Za-z0-9._/:@+-]*"
+
+_REFERENCE = re.compile(REFERENCE_PATTERN)
 
 
 def check_limits(limits: Limits, *, gpus: int) -> None:

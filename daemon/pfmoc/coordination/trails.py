@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pfmoc.compute.rundir import read_document, write_document
 from pfmoc.errors import StorageUnavailable
+from pfmoc.jobs.locks import KeyedLocks
 from pfmoc.jobs.model import PluginSpec
 from pfmoc.jobs.names import engine_name
 
@@ -91,6 +92,7 @@ class Trails:
 
     def __init__(self, state_dir: Path) -> None:
         self._directory = state_dir / "trails"
+        self._locks = KeyedLocks()
 
     async def get(self, key: str) -> Trail:
         """Return what is kept for a key; an empty trail when that is nothing."""
@@ -98,16 +100,13 @@ class Trails:
 
     async def put(self, trail: Trail) -> None:
         """Keep it, in place of what was kept before."""
-
-        def write() -> None:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_document(self._path(trail.key), trail.model_dump(mode="json", exclude_defaults=True))
-
-        await _work(write)
+        async with self._locks.hold(trail.key):
+            await _work(self._write, trail)
 
     async def change(self, key: str, **values: object) -> None:
         """Change some of what is kept."""
-        await self.put((await self.get(key)).model_copy(update=values))
+        async with self._locks.hold(key):
+            await _work(self._write, (await self.get(key)).model_copy(update=values))
 
     async def errands(self) -> list[Errand]:
         """Return every errand that was not brought to its end."""
@@ -119,6 +118,10 @@ class Trails:
             return [errand for document in documents if (errand := _trail("", document).errand) is not None]
 
         return await _work(read)
+
+    def _write(self, trail: Trail) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_document(self._path(trail.key), trail.model_dump(mode="json", exclude_defaults=True))
 
     def _path(self, key: str) -> Path:
         return self._directory / f"{engine_name(key)}.json"

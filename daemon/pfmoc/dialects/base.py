@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 
@@ -13,8 +13,9 @@ from pfmoc import logs
 from pfmoc.auth import Logins, Tokens
 from pfmoc.body import Body
 from pfmoc.coordination.coordination import Coordination
-from pfmoc.dialects import forms
+from pfmoc.dialects import forms, shapes
 from pfmoc.dialects.fields import MISSING_ANYWHERE, Field, FieldSet
+from pfmoc.dialects.operations import JSON, Operation
 from pfmoc.dialects.routes import Route
 from pfmoc.errors import InvalidRequest, NoSuchJob
 from pfmoc.http import Refusal, json_response
@@ -58,6 +59,9 @@ class Dialect:
 
     :param services: what its requests are translated to
     """
+
+    tag: ClassVar[str] = ""
+    """Its name in the API's description; empty for one that is not described."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -114,6 +118,8 @@ class Form:
 class Common(Dialect):
     """The open routes: they are the same in every generation that has them (contract 1.1)."""
 
+    tag = "all"
+
     def routes(self) -> Sequence[Route]:
         """Login and health."""
         return (
@@ -124,8 +130,21 @@ class Common(Dialect):
                 summary="Exchange user and password for a token",
                 form=LOGIN,
                 open=True,
+                operation=Operation(
+                    help="For the header `Authorization: Bearer <token>`. A wrong pair is 400, too many of them 429.",
+                    shape=shapes.TOKEN,
+                    media=[JSON],
+                    refusals=[429],
+                ),
             ),
-            Route(method="GET", path=f"{PREFIX}/health/", handler=self.health, summary="Say that the server answers", open=True),
+            Route(
+                method="GET",
+                path=f"{PREFIX}/health/",
+                handler=self.health,
+                summary="Say that the server answers",
+                open=True,
+                operation=Operation(help="Whether it can also take work is told by `/readyz`.", shape=shapes.HEALTH),
+            ),
         )
 
     async def log_in(self, request: web.Request) -> web.StreamResponse:

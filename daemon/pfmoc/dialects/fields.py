@@ -6,7 +6,7 @@ A declaration yields the parser here and, as data, is what an API description ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pfmoc.http import Refusal
@@ -35,6 +35,8 @@ class Field:
     choices: tuple[str, ...] = ()
     help: str = ""
     """What it means, with its unit: for the API's description."""
+    bounds: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What is checked further in, as JSON Schema keywords: for the API's description too."""
 
     def read(self, values: Sequence[Any]) -> Any:
         """Return the field's value.
@@ -121,6 +123,8 @@ def whole_number(value: Any) -> int:
         raise BadValue("must be an integer")
     if isinstance(value, int):
         return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # to JSON 1.0 is as whole as 1
     try:
         return int(str(value))
     except ValueError as error:

@@ -18,6 +18,7 @@ STRING_JOB = string_fields("jobs", units=False)
 class Pfcon4(Pfcon5):
     """The dialect of CUBE 3.0.0.pre and python-pfconclient 3.0.0."""
 
+    tag = ""
     fields = STRING_JOB
 
     async def server_info(self, _: web.Request) -> web.StreamResponse:

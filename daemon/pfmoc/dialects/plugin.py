@@ -6,13 +6,38 @@ from collections.abc import Iterable
 from typing import Any
 
 from pfmoc.compute.base import Limits
+from pfmoc.compute.limits import (
+    CPU_MILLICORES_MAX,
+    MEMORY_MIB_MAX,
+    MEMORY_MIB_MIN,
+    REFERENCE_MAX,
+    REFERENCE_PATTERN,
+    gpus_here,
+)
 from pfmoc.dialects.fields import Field, FieldSet
 from pfmoc.dialects.forms import FILE_FIELD, Received
 from pfmoc.errors import InvalidRequest
 from pfmoc.http import malformed
 from pfmoc.jobs.model import PluginSpec, PluginType
+from pfmoc.jobs.names import JID_MAX, JID_PATTERN, RESERVED
+from pfmoc.settings import Settings
 
-JID = Field(name="jid", required=True, help="id of the job, chosen by the client")
+JID = Field(
+    name="jid",
+    required=True,
+    help="id of the job, chosen by the client",
+    bounds={"pattern": f"^{JID_PATTERN}$", "maxLength": JID_MAX, "not": {"enum": sorted(RESERVED)}, "examples": ["chris-jid-1"]},
+)
+_ONE = {"minimum": 1, "maximum": 1}
+_CPU = {"minimum": 1, "maximum": CPU_MILLICORES_MAX, "examples": [1000]}
+_MEMORY = {"minimum": MEMORY_MIB_MIN, "maximum": MEMORY_MIB_MAX, "examples": [200]}
+_IMAGE = {
+    "pattern": f"^{REFERENCE_PATTERN}$",
+    "maxLength": REFERENCE_MAX,
+    "not": {"pattern": r"/\.\.(/|$)"},
+    "examples": ["fnndsc/pl-simpledsapp"],
+}
+_PAIR = {"items": {"type": "string", "pattern": "^[^\\u0000=]*=[^\\u0000]*$"}}
 
 
 def plugin_fields(name: str, *, args_required: bool) -> FieldSet:
@@ -27,18 +52,29 @@ def plugin_fields(name: str, *, args_required: bool) -> FieldSet:
             Field(name="args", many=True, required=args_required, help="arguments, one for each repetition"),
             Field(name="args_path_flags", many=True, help="flags whose value is replaced by the input directory"),
             Field(name="auid", required=True, help="the user on whose behalf the job runs"),
-            Field(name="number_of_workers", type=int, required=True, help="parallel workers"),
-            Field(name="cpu_limit", type=int, required=True, help="CPU limit in millicores"),
-            Field(name="memory_limit", type=int, required=True, help="memory limit in MiB"),
-            Field(name="gpu_limit", type=int, required=True, help="number of GPUs"),
-            Field(name="image", required=True, help="container image of the plugin"),
-            Field(name="entrypoint", many=True, required=True, help="program of the plugin, and its first arguments"),
+            Field(name="number_of_workers", type=int, required=True, help="parallel workers", bounds=_ONE),
+            Field(name="cpu_limit", type=int, required=True, help="CPU limit in millicores", bounds=_CPU),
+            Field(name="memory_limit", type=int, required=True, help="memory limit in MiB", bounds=_MEMORY),
+            Field(name="gpu_limit", type=int, required=True, help="number of GPUs", bounds={"minimum": 0}),
+            Field(name="image", required=True, help="container image of the plugin", bounds=_IMAGE),
+            Field(
+                name="entrypoint",
+                many=True,
+                required=True,
+                help="program of the plugin, and its first arguments",
+                bounds={"minItems": 1, "examples": [["simpledsapp"]]},
+            ),
             Field(name="type", required=True, choices=tuple(PluginType), help="type of the plugin"),
-            Field(name="env", many=True, help="environment, KEY=value for each repetition"),
+            Field(name="env", many=True, help="environment, KEY=value for each repetition", bounds=_PAIR),
             Field(name="input_dirs", many=True, help="input directories, relative to the storage's root"),
             Field(name="output_dir", help="output directory, relative to the storage's root"),
         ),
     )
+
+
+def bounds_here(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What of the bounds depends on this server, for the API's description."""
+    return {"gpu_limit": {"maximum": gpus_here(settings)}}
 
 
 def plugin_spec(values: dict[str, Any]) -> PluginSpec:

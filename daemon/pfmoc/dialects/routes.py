@@ -11,11 +11,12 @@ from aiohttp import web
 
 from pfmoc.auth import SharedToken, Tokens
 from pfmoc.dialects.fields import FieldSet
+from pfmoc.dialects.operations import Operation
 from pfmoc.jobs.names import RESERVED
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-ROOT_JOB = f"{{jid:(?!(?:{'|'.join(sorted(RESERVED))})(?:/|$))[^/]+}}"
+ROOT_JOB = f"{{jid:(?!(?:{'|'.join(map(re.escape, sorted(RESERVED)))})(?:/|$))[^/]+}}"
 """A job id in the place where other generations have the names of their collections."""
 
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]+")
@@ -37,6 +38,8 @@ class Route:
     """True: its clients know no login. The shared token is asked for, where there is one."""
     bare: bool = False
     """True: the path without its last slash is served as well, instead of redirected."""
+    operation: Operation | None = None
+    """What the API's description says of it; None leaves it out."""
     around: Callable[[Handler], Handler] | None = None
     """Goes around the handler and its guard, for a generation that has its own way of saying no."""
 

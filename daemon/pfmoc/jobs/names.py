@@ -10,12 +10,14 @@ from pfmoc.errors import InvalidRequest
 JID_MAX = 200
 """Characters. CUBE's own are below 30; a directory name may have 255 bytes and ``key-`` comes before it."""
 
-_JID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+JID_PATTERN = "[A-Za-z0-9][A-Za-z0-9_.-]*"
+
+_JID = re.compile(JID_PATTERN)
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _DNS_LABEL_MAX = 63
 _HASH_LENGTH = 10
 
-RESERVED = frozenset({"auth-token", "cmd", "copyjobs", "deletejobs", "health", "jobs", "pluginjobs", "uploadjobs"})
+RESERVED = frozenset({"auth-token", "cmd", "copyjobs", "deletejobs", "health", "jobs", "openapi.json", "pluginjobs", "uploadjobs"})
 """Ids that the routes of some dialect would shadow (contract 0, URL collisions)."""
 
 

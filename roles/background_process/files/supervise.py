@@ -41,6 +41,7 @@ class Slot:
     """The files of one background process."""
 
     def __init__(self, directory: Path, name: str) -> None:
+        directory = directory.resolve()
         self.pid_file = directory / f"{name}.pid"
         self.log_file = directory / f"{name}.log"
 
@@ -99,7 +100,7 @@ def start(slot: Slot, fingerprint: str, argv: Sequence[str], environment: Mappin
                 sys.exit(f"the supervisor did not start; see {slot.log_file}")
         return
     os.setsid()
-    os.chdir("/")
+    os.chdir(slot.pid_file.parent)  # not "/": what the program leaves where it stands (conmon does) is then found and removed
     log = os.open(slot.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (log, 1), (log, 2)):

@@ -15,6 +15,7 @@ from harness.zips import unzipped, zipped
 
 from pfmoc.compute.base import Limits
 from pfmoc.coordination.coordination import EMPTY_ZIP
+from pfmoc.coordination.trails import Step
 
 LISTENERS = "cmd-pfcon@0,cmd-pman@0,cmd-pfioh@0"
 FILES = {"a.txt": b"a" * 1000, "sub/b.bin": bytes(range(256))}
@@ -626,3 +627,10 @@ async def test_a_resources_file_that_is_wrong(serve, session, tmp_path):
         reply = await services.pfcon.post(coordinate(service="moc"))
         assert "resources file" in reply.expect(503).json()["msg"]
         assert (await services.pfcon.tell({"action": "hello", "meta": {"askAbout": "timestamp"}}))["status"] is True
+
+
+async def test_changes_of_a_trail_do_not_overwrite_each_other(services):
+    trails = services.daemon.coordination.trails
+    await asyncio.gather(trails.change("k", pulled="then"), trails.change("k", files=3), trails.change("k", step=Step.DONE))
+    trail = await trails.get("k")
+    assert (trail.pulled, trail.files, trail.step) == ("then", 3, Step.DONE)

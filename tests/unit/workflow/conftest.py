@@ -45,7 +45,7 @@ class Script:
 @pytest.fixture
 async def script():
     script = Script()
-    app = web.Application()
+    app = web.Application(client_max_size=1 << 30)
     app.router.add_route("*", "/{path:.*}", script.dispatch)
     runner = web.AppRunner(app)
     await runner.setup()
