@@ -1,9 +1,13 @@
-"""The command line: ``pfmoc serve``, ``pfmoc check`` and ``pfmoc run``, or the same through ``python -m pfmoc``."""
+"""The command line: ``pfmoc serve``, ``check``, ``run``, ``openapi``, ``settings``; or the same through ``python -m pfmoc``.
+
+The daemon itself is imported by the commands that are about it only: that takes three times as long as all else.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -12,8 +16,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
-from pfmoc import __version__, app, logs, pidfile
-from pfmoc.errors import StartError
+from pfmoc import __version__, logs, pidfile
+from pfmoc.errors import PfmocError, StartError
+from pfmoc.reference import settings_page
 from pfmoc.settings import Settings, SettingsError, load
 from pfmoc.workflow import cli as workflow_cli
 
@@ -28,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.command == "run":
         return workflow_cli.main(options)
+    if options.command == "settings":
+        sys.stdout.write(settings_page())
+        return 0
     try:
         settings = load(os.environ, env_file=options.env_file)
     except SettingsError as error:
@@ -35,10 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command == "check":
         _say("pfmoc: the settings are valid", stream=sys.stdout)
         return 0
+    if options.command == "openapi":
+        return _describe(settings)
     return _serve(settings, pid_file=options.pid_file)
 
 
 def _serve(settings: Settings, *, pid_file: Path | None) -> int:
+    from pfmoc import app  # noqa: PLC0415 - see the module
+
     os.umask(0o077)
     secrets = (settings.secret_key, settings.pfcon_password, settings.legacy_token)
     logs.configure(redact=[secret.get_secret_value() for secret in secrets])
@@ -47,12 +59,26 @@ def _serve(settings: Settings, *, pid_file: Path | None) -> int:
             asyncio.run(app.serve(settings))
     except SettingsError as error:  # some show only beside the machine: an environment it cannot offer
         return _misconfigured(error)
-    except StartError as error:
+    except (StartError, PfmocError) as error:
         _say(f"pfmoc: {error}")
         return EXIT_FAILED
     except Exception:  # noqa: BLE001 - the last word before the process ends
         _log.exception("the daemon failed")
         return EXIT_FAILED
+    return 0
+
+
+def _describe(settings: Settings) -> int:
+    from pfmoc import app  # noqa: PLC0415 - see the module
+    from pfmoc.storage.registry import open_storage  # noqa: PLC0415
+
+    try:
+        storage = open_storage(settings.model_copy(update={"application_mode": "production"}))  # which makes no directory
+        document = app.Daemon(settings, storage=storage).describe()
+    except SettingsError as error:
+        return _misconfigured(error)
+    json.dump(document, sys.stdout, indent=2)
+    sys.stdout.write("\n")
     return 0
 
 
@@ -89,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Check the settings and exit: nothing is contacted, nothing is written. Prints every problem, one per line.",
         epilog="Exit status: 0 when the settings are valid, 2 when one is wrong.",
     )
+    commands.add_parser(
+        "openapi",
+        parents=[common],
+        help="print the API's description, OpenAPI 3.1",
+        description="Print the description of the API as a daemon with these settings serves it at /api/v1/openapi.json, in JSON:"
+        " pfcon 6 and 5, as far as they are on at its main port. Nothing is contacted, nothing is written.",
+        epilog="Exit status: 0, or 2 when a setting is wrong.",
+    )
+    commands.add_parser("settings", help="print the reference of all settings, in Markdown")
     workflow_cli.add_parser(commands)
     return parser
 

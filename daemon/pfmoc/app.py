@@ -14,15 +14,15 @@ from typing import Self
 
 from aiohttp import web
 
-from pfmoc import __version__, logs
+from pfmoc import __version__, logs, openapi
 from pfmoc.auth import Logins, SharedToken, Tokens
 from pfmoc.body import Body
 from pfmoc.compute.base import Compute
 from pfmoc.compute.registry import open_compute
 from pfmoc.coordination.coordination import Coordination
-from pfmoc.dialects.base import BODY, Services
+from pfmoc.dialects.base import BODY, PREFIX, Dialect, Services
 from pfmoc.dialects.registry import speakers
-from pfmoc.dialects.routes import Handler, mount
+from pfmoc.dialects.routes import Handler, Route, mount
 from pfmoc.errors import StartError
 from pfmoc.health import Health, State
 from pfmoc.http import SERVER, answered, unavailable
@@ -124,29 +124,38 @@ class Daemon:
 
     def _applications(self, endpoints: Sequence[Endpoint]) -> list[web.Application]:
         """One for each endpoint. What looks after the daemon itself is on the main port only."""
-        tokens = Tokens(self.settings)
+        services = self._services()
+        tokens = services.tokens
         shared = SharedToken(self.settings.legacy_token.get_secret_value())
-        logins = Logins(self.settings, tokens, failed=self._login_failed)
-        services = Services(
-            settings=self.settings,
-            jobs=self.jobs,
-            tokens=tokens,
-            logins=logins,
-            spool=self.spool,
-            coordination=self.coordination,
-        )
         apps = []
         for endpoint in endpoints:
             app = web.Application(middlewares=[self._gate])
             app.on_response_prepare.append(_sign)
-            routes = (route for dialect in speakers(endpoint, services) for route in dialect.routes())
-            mount(app, routes, tokens=tokens, shared=shared)
+            dialects = speakers(endpoint, services)
+            mount(app, (route for dialect in dialects for route in dialect.routes()), tokens=tokens, shared=shared)
+            if described := _described(dialects):
+                app.router.add_get(f"{PREFIX}/openapi.json", openapi.answering(openapi.describe(described)))
             apps.append(app)
         apps[0].router.add_get("/livez", self.health.live)
         apps[0].router.add_get("/readyz", self.health.ready)
         apps[0].router.add_get("/metrics", self._show_metrics)
         self.metrics.count_jobs(self._count_jobs)
         return apps
+
+    def describe(self) -> openapi.Document:
+        """The API's description, of what is described at the main port. The daemon need not have been entered."""
+        return openapi.describe(_described(speakers(self.settings.endpoints[0], self._services())))
+
+    def _services(self) -> Services:
+        tokens = Tokens(self.settings)
+        return Services(
+            settings=self.settings,
+            jobs=self.jobs,
+            tokens=tokens,
+            logins=Logins(self.settings, tokens, failed=self._login_failed),
+            spool=self.spool,
+            coordination=self.coordination,
+        )
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -211,6 +220,10 @@ class Daemon:
 
     def _count_jobs(self) -> Mapping[tuple[str, str], int]:
         return Counter((job.kind.value, job.phase.value) for job in self.jobs.board.live())
+
+
+def _described(dialects: Sequence[Dialect]) -> dict[str, Sequence[Route]]:
+    return {dialect.tag: dialect.routes() for dialect in dialects if dialect.tag}
 
 
 async def serve(settings: Settings) -> None:

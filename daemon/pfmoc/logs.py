@@ -16,8 +16,6 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
 from pythonjsonlogger.json import JsonFormatter
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -127,21 +125,3 @@ def configure(*, redact: Iterable[str] = (), stream: TextIO | None = None, level
     root.setLevel(level)
     logging.captureWarnings(capture=True)
     return handler
-
-
-class AccessLog(AbstractAccessLogger):
-    """One record for each request: what was asked for, what came of it, and how long it took."""
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the record. The query is left out: it may hold a user's paths."""
-        self.logger.info(
-            "request",
-            extra={
-                "method": request.method,
-                "path": request.rel_url.raw_path,
-                "status": response.status,
-                "ms": round(time * 1000, 1),
-                "bytes": response.body_length,
-                "peer": request.remote,
-            },
-        )

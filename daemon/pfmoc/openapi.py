@@ -16,7 +16,7 @@ from pfmoc import __version__
 from pfmoc.dialects import shapes
 from pfmoc.dialects.fields import Field, FieldSet
 from pfmoc.dialects.forms import FILE_FIELD
-from pfmoc.dialects.operations import JSON, MULTIPART, ZIP, Operation, Shape
+from pfmoc.dialects.operations import JSON, ZIP, Operation, Shape
 from pfmoc.dialects.routes import Handler, Route
 from pfmoc.http import json_body
 from pfmoc.jobs.names import JID_MAX, JID_PATTERN
@@ -29,9 +29,9 @@ A compute resource of ChRIS: it takes plugin jobs with their data, runs them, an
 generations of the API that are on at this address and speak in forms, as this server is configured. `pfcon 6` is for CUBE 7,
 `pfcon 5` for CUBE 3 to 6; both speak of the same jobs.
 
-Every path ends in a slash; without it, it is answered 308. Wherever there is GET there is HEAD, and every path has OPTIONS; any other
-method is answered 405, and an unknown path 404, in HTML. Unknown fields are ignored. JSON is read as generously as a form is: one value
-may stand for a list of one, a number for a text of digits, and the other way round.
+Every path ends in a slash; without it, it is answered 308. Wherever there is GET there is HEAD, and every path has OPTIONS; any
+other method is answered 405, and an unknown path 404, in HTML. Unknown fields are ignored. JSON is read as generously as a form
+is: one value may stand for a list of one, a number for a text of digits, and the other way round.
 
 Every refusal is a JSON object with a `message`. A request may be repeated: it never starts a job twice.
 """
@@ -57,14 +57,15 @@ _EVERYWHERE = (500, 503)
 _OF_FORMS = (400, 408, 413, 415)
 _RETRY = (429, 503)
 
-_HEADERS: Mapping[str, Document] = {
-    "Retry-After": {"description": "seconds after which trying again makes sense", "schema": {"type": "integer", "minimum": 1}},
-    "X-Request-ID": {"description": "names the request in the server's log", "schema": {"type": "string"}},
-    "Content-Disposition": {"description": "a file name made of the job's id", "schema": {"type": "string"}},
-    "Accept-Ranges": {"schema": {"const": "bytes"}},
-    "ETag": {"description": "changes with the output; for If-Range", "schema": {"type": "string"}},
-    "Content-Range": {"description": "which bytes, and of how many", "schema": {"type": "string", "pattern": "^bytes "}},
+_HEADERS: Mapping[str, tuple[str, Document]] = {
+    "Retry-After": ("seconds after which trying again makes sense", {"type": "integer", "minimum": 1}),
+    "X-Request-ID": ("names the request in the server's log", {"type": "string"}),
+    "Content-Disposition": ("a file name made of the job's id", {"type": "string"}),
+    "Accept-Ranges": ("ranges of bytes are served", {"const": "bytes"}),
+    "ETag": ("changes with the output; for If-Range", {"type": "string"}),
+    "Content-Range": ("which bytes, and of how many", {"type": "string", "pattern": "^bytes "}),
 }
+"""What each means, and its JSON Schema. An answer that may have one always has it."""
 _TEXT = {"type": "string", "pattern": "^[^\\u0000]*$"}
 """NUL cannot stand in a command line, an environment or a path."""
 
@@ -94,7 +95,7 @@ def answering(document: Document) -> Handler:
 
 class _Description:
     def __init__(self, groups: Mapping[str, Sequence[Route]]) -> None:
-        self._schemas: dict[str, Document] = {"Text": _TEXT}
+        self._schemas: dict[str, Document] = {}
         self._refusals: dict[str, Document] = {}
         self._ids = {(route.method, route.path): _operation_id(route) for routes in groups.values() for route in routes}
         paths: dict[str, Document] = {}
@@ -124,7 +125,10 @@ class _Description:
                         "description": "from POST /api/v1/auth-token/; 'Bearer' is written with a capital B",
                     }
                 },
-                "headers": dict(_HEADERS),
+                "headers": {
+                    name: {"description": meaning, "required": True, "schema": schema}
+                    for name, (meaning, schema) in _HEADERS.items()
+                },
                 "schemas": self._schemas,
                 "responses": self._refusals,
             },
@@ -152,11 +156,11 @@ class _Description:
     # What is sent
 
     def _body(self, form: FieldSet, operation: Operation, media: str) -> Document:
-        properties = {each.name: _of_field(each, media, operation.bounds.get(each.name, {})) for each in form.fields}
+        properties = {each.name: _of_field(each, operation, media) for each in form.fields}
         required = [each.name for each in form.fields if each.required or each.name in operation.needed]
         content: Document = {}
         if operation.upload:
-            properties[FILE_FIELD] = {"type": "string", "contentMediaType": ZIP, "description": "the input, as a zip"}
+            properties[FILE_FIELD] = {"type": "string", "format": "binary", "description": "the input, as a zip"}
             required.append(FILE_FIELD)
             content["encoding"] = {FILE_FIELD: {"contentType": ZIP}}
         content["schema"] = {"type": "object", "properties": properties, "required": required}
@@ -206,7 +210,7 @@ class _Description:
         if operation.archive:
             statuses.add(416)
         if operation.engine:
-            statuses.update(("4XX", "5XX"))
+            statuses.update((504, "4XX", "5XX"))
         return {str(status): self._refusal(status) for status in sorted(statuses, key=str)}
 
     def _refusal(self, status: int | str) -> Document:
@@ -253,16 +257,16 @@ def _parameters(route: Route, operation: Operation) -> list[Document]:
     if "{jid}" in route.path:
         schema = {"type": "string", "pattern": f"^{JID_PATTERN}$", "maxLength": JID_MAX}
         parameters.append({"name": "jid", "in": "path", "required": True, "description": "id of the job", "schema": schema})
-    for field in operation.query:
-        parameters.append(
-            {
-                "name": field.name,
-                "in": "query",
-                "required": field.required,
-                "description": field.help,
-                "schema": {"type": "string", **field.bounds},
-            }
-        )
+    parameters += (
+        {
+            "name": field.name,
+            "in": "query",
+            "required": field.required,
+            "description": field.help,
+            "schema": {"type": "string", **field.bounds},
+        }
+        for field in operation.query
+    )
     if operation.archive:
         parameters.append(
             {
@@ -275,22 +279,20 @@ def _parameters(route: Route, operation: Operation) -> list[Document]:
     return parameters
 
 
-def _of_field(field: Field, media: str, bounds: Mapping[str, Any]) -> Document:
+def _of_field(field: Field, operation: Operation, media: str) -> Document:
     """JSON Schema of a field."""
-    one: Document = {"type": "integer"} if field.type is int else {"$ref": "#/components/schemas/Text"}
+    needed = field.name in operation.needed
+    one: Document = {"type": "integer"} if field.type is int else dict(_TEXT)
     if field.choices:
         one = {"type": "string", "enum": [str(choice) for choice in field.choices]}
     schema: Document = {"type": "array", "items": one} if field.many else one
-    if field.many and field.required and media != JSON:
+    if field.many and (needed or (field.required and media != JSON)):
         schema["minItems"] = 1  # no form can say that a list is there and empty
-    return {**schema, **field.bounds, **bounds, **_annotations(field)}
-
-
-def _annotations(field: Field) -> Document:
-    annotations: Document = {"description": field.help}
+    if media == JSON and not (needed or field.required):
+        schema["type"] = [schema["type"], "null"]
     if field.default is not None:
-        annotations["default"] = field.default
-    return annotations
+        schema["default"] = field.default
+    return {**schema, **field.bounds, **operation.bounds.get(field.name, {}), "description": field.help}
 
 
 def _headers(*names: str) -> Document:

@@ -9,6 +9,7 @@ import aiohttp
 import psutil
 import pytest
 from harness.http import PLUGIN, client, connection, head
+from harness.trees import plant
 from harness.waiting import eventually
 from harness.zips import unzipped, zipped
 
@@ -22,13 +23,6 @@ async def plugin_job(api, jid, files, **fields):
     reply = await api.post("pluginjobs/", {**PLUGIN, "jid": jid, **fields}, data_file=zipped({"in.txt": b"x"}))
     reply.expect(201)
     return reply
-
-
-def write(outgoing, files):
-    for name, data in files.items():
-        path = outgoing / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
 
 
 @pytest.fixture
@@ -61,7 +55,7 @@ async def test_an_empty_job_is_an_empty_zip(api, outgoing, route):
 
 
 async def test_a_zip_has_its_length_and_every_file(api, outgoing, route):
-    write(outgoing, FILES)
+    plant(outgoing, FILES)
     (outgoing / "link").symlink_to("/etc/passwd")
     (outgoing / "empty-dir").mkdir()
     (outgoing / "x.chrislink").write_text("home/bob")
@@ -74,7 +68,7 @@ async def test_a_zip_has_its_length_and_every_file(api, outgoing, route):
 
 
 async def test_head_knows_the_length_and_sends_nothing(api, outgoing, route):
-    write(outgoing, FILES)
+    plant(outgoing, FILES)
     whole = await api.get(route)
     reply = (await api.send("HEAD", route)).expect(200)
     assert reply.body == b""
@@ -94,7 +88,7 @@ async def test_head_knows_the_length_and_sends_nothing(api, outgoing, route):
     ],
 )
 async def test_a_range(api, outgoing, route, wanted, start, stop):
-    write(outgoing, FILES)
+    plant(outgoing, FILES)
     whole = (await api.get(route)).body
     reply = (await api.get(route, headers={"Range": wanted})).expect(206)
     assert reply.body == whole[start:stop]
@@ -104,7 +98,7 @@ async def test_a_range(api, outgoing, route, wanted, start, stop):
 
 @pytest.mark.parametrize("wanted", ["bytes=999999999-", "bytes=-0"])
 async def test_a_range_outside_of_the_file(api, outgoing, route, wanted):
-    write(outgoing, FILES)
+    plant(outgoing, FILES)
     whole = (await api.get(route)).body
     reply = (await api.get(route, headers={"Range": wanted})).expect(416)
     assert reply.headers["Content-Range"] == f"bytes */{len(whole)}"
@@ -114,24 +108,24 @@ async def test_a_range_outside_of_the_file(api, outgoing, route, wanted):
     "wanted", ["bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,5-6", "lines=0-1", "bytes=a-b", "bytes=1-2-3", "", "bytes=\u0661-"]
 )
 async def test_a_range_that_makes_no_sense_is_the_whole(api, outgoing, route, wanted):
-    write(outgoing, FILES)
+    plant(outgoing, FILES)
     reply = (await api.get(route, headers={"Range": wanted})).expect(200)
     assert unzipped(reply.body) == FILES
 
 
 async def test_a_download_goes_on_only_while_the_archive_is_the_same(api, outgoing, route):
-    write(outgoing, FILES)
+    plant(outgoing, FILES)
     whole = await api.get(route)
     same = await api.get(route, headers={"Range": "bytes=100-", "If-Range": whole.headers["ETag"]})
     assert same.expect(206).body == whole.body[100:]
-    write(outgoing, {"a.txt": b"other"})
+    plant(outgoing, {"a.txt": b"other"})
     changed = (await api.get(route, headers={"Range": "bytes=100-", "If-Range": whole.headers["ETag"]})).expect(200)
     assert unzipped(changed.body)["a.txt"] == b"other"
 
 
 async def test_a_large_zip_comes_in_chunks(api, outgoing, route, monkeypatch):
     monkeypatch.setattr("pfmoc.dialects.files.MEASURE_BYTES", 1000)
-    write(outgoing, FILES)
+    plant(outgoing, FILES)
     reply = (await api.get(route)).expect(200)
     assert "Content-Length" not in reply.headers
     assert reply.headers["Transfer-Encoding"] == "chunked"
@@ -140,7 +134,7 @@ async def test_a_large_zip_comes_in_chunks(api, outgoing, route, monkeypatch):
 
 
 async def test_an_archive_that_cannot_be_finished_breaks_off(api, outgoing, route, monkeypatch):
-    write(outgoing, {"a": b"x" * 4_000_000})
+    plant(outgoing, {"a": b"x" * 4_000_000})
     monkeypatch.setattr("pfmoc.dialects.files.MEASURE_BYTES", 1000)
 
     async def stream(self, start=0, stop=None):
@@ -155,7 +149,7 @@ async def test_an_archive_that_cannot_be_finished_breaks_off(api, outgoing, rout
 
 
 async def test_clients_that_leave_in_the_middle_leave_nothing(zip_daemon, api, outgoing, route):
-    write(outgoing, {f"{number}": os.urandom(1 << 20) for number in range(24)})
+    plant(outgoing, {f"{number}": os.urandom(1 << 20) for number in range(24)})
     process = psutil.Process()
     await api.get("pluginjobs/")
     descriptors, tasks = process.num_fds(), len(asyncio.all_tasks())
@@ -169,7 +163,7 @@ async def test_clients_that_leave_in_the_middle_leave_nothing(zip_daemon, api, o
 
 
 async def test_a_client_that_stops_reading_is_dropped(zip_daemon, api, outgoing, route):
-    write(outgoing, {f"{number}": os.urandom(1 << 20) for number in range(24)})
+    plant(outgoing, {f"{number}": os.urandom(1 << 20) for number in range(24)})
     async with connection(zip_daemon.url) as (reader, writer):
         writer.write(head("GET", f"/api/v1/{route}", [("Authorization", f"Bearer {api.token}")]))
         await reader.readexactly(1000)
@@ -177,7 +171,7 @@ async def test_a_client_that_stops_reading_is_dropped(zip_daemon, api, outgoing,
 
 
 async def test_downloads_work_while_the_job_writes(api, outgoing, route):
-    write(outgoing, FILES)
+    plant(outgoing, FILES)
     stop = asyncio.Event()
 
     async def churn():
@@ -204,7 +198,7 @@ async def test_downloads_work_while_the_job_writes(api, outgoing, route):
 @pytest.mark.parametrize("storage", ["filesystem", "fslink"])
 async def test_a_listing(serve, storebase, storage):
     out = storebase / "home" / "bob"
-    write(out, FILES)
+    plant(out, FILES)
     async with serve(storage) as daemon, client(daemon.url) as api:
         for kind in ("pluginjobs", "jobs"):
             for path in ("home/bob", "/home/bob/", "home/bob/"):
@@ -224,7 +218,7 @@ async def test_a_listing(serve, storebase, storage):
 
 async def test_names_that_clients_do_not_escape(serve, storebase):
     for name in ("with blank", "ünï", "a,b;c", "100%"):
-        write(storebase / "home" / name, {"f": b""})
+        plant(storebase / "home" / name, {"f": b""})
     async with serve("filesystem") as daemon, client(daemon.url) as api:
         for query, name in (
             ("with%20blank", "with blank"),

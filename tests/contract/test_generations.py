@@ -1,179 +1,21 @@
-"""The generations before pfcon 5: their real clients, and the calls of pfcon 5.2 to the pman behind it (contract 3.2, 3.3, 4)."""
+"""The generations before pfcon 5: what their clients do not show, and the calls of pfcon 5.2 to
+the pman behind it (contract 3.2, 3.3, 4)."""
 
-import sys
 from typing import Any
 
 import pytest
 from harness.clients import Client
-from harness.daemon import PASSWORD, USER, running, settings_for
-from harness.http import PLUGIN, client
+from harness.http import PLUGIN, STRINGS, client
+from harness.trees import contents, plant
 from harness.waiting import eventually
 from harness.zips import unzipped, zipped
 
-from pfmoc.compute.registry import open_compute
 from pfmoc.jobs.model import Kind
 
 TOKEN = "a-token-of-24-characters"
-PROGRAM = """
-import pathlib, shutil, sys
-*arguments, incoming, outgoing = sys.argv[1:]
-print("arguments:", arguments)
-shutil.copytree(incoming, pathlib.Path(outgoing, "copy of"))
-sys.exit("failed as told" if "--fail" in arguments else 0)
-"""
-STRINGS = {
-    "cmd_args": "--prefix 'two words'",
-    "cmd_path_flags": "",
-    "auid": "bob",
-    "number_of_workers": "1",
-    "cpu_limit": "1000",
-    "memory_limit": "512",
-    "gpu_limit": "0",
-    "image": "fnndsc/pl-copy",
-    "selfexec": "copyfiles",
-    "selfpath": "/usr/local/bin",
-    "execshell": "python3",
-    "type": "ds",
-}
-LISTS = {**{name: value for name, value in PLUGIN.items() if name != "env"}, "env": ["CHRIS_JID=x"]}
+LISTS = {**PLUGIN, "env": ["CHRIS_JID=x"]}
 FLAT = ["jid", "image", "cmd", "status", "message", "timestamp", "logs"]
 FILES = {"a.txt": b"a" * 1000, "sub/b.bin": bytes(range(256))}
-COPIED = {f"copy of/{name}": data for name, data in FILES.items()}
-
-
-def written(directory, files=FILES):
-    for name, data in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return directory
-
-
-def contents(directory):
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-
-
-# Real clients
-
-
-@pytest.fixture
-def job(tmp_path):
-    """A job in strings whose program really runs, in the process environment."""
-    bin_ = tmp_path / "images" / "fnndsc" / "pl-copy" / "latest" / "bin"
-    bin_.mkdir(parents=True)
-    (bin_ / "python3").symlink_to(sys.executable)
-    (bin_ / "copyfiles").write_text(PROGRAM)
-    return {**STRINGS, "selfpath": str(bin_)}
-
-
-@pytest.fixture
-def real(tmp_path):
-    return lambda **variables: running(tmp_path, compute=open_compute(settings_for(tmp_path)), **variables)
-
-
-CLIENT_2 = """
-from pfconclient.client import Client
-from pfconclient.exceptions import PfconRequestException
-client = Client(base, user, password)
-client.initial_wait = 0.05
-status = client.run_job("j2", dict(job), inputs, outputs)
-submitted = client.submit_job("f2", {**job, "cmd_args": "--fail"}, client.create_zip_file(inputs).getvalue())
-failed = client.poll_job_status("f2")
-logs = client.get_job_status("f2")["compute"]["logs"]
-client.get_job_zip_file("f2", outputs + "-zip")
-client.delete_job("f2")
-errors = []
-for call in (
-    lambda: client.get_job_status("f2"),
-    lambda: client.delete_job("f2"),
-    lambda: client.submit_job("n2", dict(job), None),
-    lambda: client.submit_job("health", dict(job), b"no zip"),
-    lambda: client.submit_job("n2", {**job, "cpu_limit": "much"}, b"no zip"),
-    lambda: Client(base, user, "wrong").get_job_status("f2"),
-):
-    try:
-        call()
-    except PfconRequestException as error:
-        errors.append(str(error).strip())
-result = {"status": status, "submitted": submitted, "failed": failed, "logs": logs, "errors": errors}
-"""
-
-
-@pytest.mark.parametrize("token", ["", TOKEN])
-async def test_client_2_against_pfcon_3(real, job, tmp_path, token):
-    """It knows no bearer token, but sends a user and a password: ignored on loopback, and the shared token elsewhere."""
-    inputs, outputs = written(tmp_path / "in"), tmp_path / "out"
-    async with real(PFMOC_LISTENERS="pfcon3@0", PFMOC_LEGACY_TOKEN=token) as daemon:
-        result = await Client("2.2.0").script(
-            CLIENT_2,
-            base=daemon.urls[1] + "/api/v1/",
-            user="chris",
-            password=token,
-            job=job,
-            inputs=str(inputs),
-            outputs=str(outputs),
-        )
-    assert result["status"] == "finishedSuccessfully"
-    assert contents(outputs) == COPIED
-    assert list(result["submitted"]) == ["data", "compute"]
-    assert list(result["submitted"]["data"]) == ["jid", "nfiles", "timestamp", "path"]
-    assert list(result["submitted"]["compute"]) == FLAT
-    assert (result["failed"], result["submitted"]["data"]["nfiles"]) == ("finishedWithError", 2)
-    assert "arguments: ['--fail']" in result["logs"]
-    assert unzipped((tmp_path / "out-zip" / "f2.zip").read_bytes()) == COPIED
-    unknown, gone, no_zip, reserved, limit, stranger = result["errors"]
-    assert unknown == gone == '{"message": "No such job: f2 (plugin)"}'
-    assert no_zip == '{"message": {"data_file": "Missing required parameter in an uploaded file"}}'
-    assert reserved == """{"message": "jid: 'health' is the name of a route and cannot be a job id"}"""
-    assert limit == """{"message": {"cpu_limit": "invalid literal for int() with base 10: 'much'"}}"""
-    assert stranger == ('{"message": "Invalid authorization token."}' if token else unknown)
-    assert [path.name for path in (tmp_path / "storeBase").iterdir()] == [".pfmoc"]
-
-
-async def test_command_line_2(real, job, tmp_path):
-    inputs, outputs = written(tmp_path / "in"), tmp_path / "out"
-    options = [word for name, value in job.items() if name != "cmd_path_flags" for word in (f"--{name}={value}",)]
-    async with real(PFMOC_LISTENERS="pfcon3@0") as daemon:
-        pfconclient = Client("2.2.0")
-        at = (daemon.urls[1] + "/api/v1/", "c2")
-        code, output = await pfconclient.command(*at, "submit", inputs, *options)
-        assert code == 0, output
-        while "finished" not in output:
-            code, output = await pfconclient.command(*at, "status")
-            assert code == 0, output
-        code, output = await pfconclient.command(*at, "download", outputs)
-        assert code == 0, output
-        code, output = await pfconclient.command(*at, "delete")
-        assert (code, "Deleted job c2" in output) == (0, True), output
-    assert contents(outputs) == COPIED
-
-
-CLIENT_30 = """
-from pfconclient.client import Client
-client = Client(base, Client.get_auth_token(base + "auth-token/", user, password))
-client.initial_wait = 0.05
-ran = client.run_job("j30", dict(job), inputs, outputs)
-failed = client.run_job("f30", {**job, "cmd_args": "--fail"}, inputs, outputs)
-result = [ran, failed]
-"""
-CLIENT_33 = CLIENT_30.replace('"cmd_args": "--fail"', '"args": ["--fail"]').replace("30", "33")
-
-
-async def test_client_3_0_against_pfcon_4_beside_client_3_3_against_pfcon_5(real, job, tmp_path):
-    inputs = written(tmp_path / "in")
-    lists = {
-        **LISTS,
-        "args": ["--quick"],
-        "image": job["image"],
-        "entrypoint": ["python3", f"{job['selfpath']}/copyfiles"],
-        "memory_limit": 512,
-    }
-    async with real(PFMOC_DIALECTS="pfcon5,pfcon4") as daemon:
-        common = {"base": daemon.url + "/api/v1/", "user": USER, "password": PASSWORD, "inputs": str(inputs)}
-        old = await Client("3.0.0").script(CLIENT_30, **common, job=job, outputs=str(tmp_path / "30"))
-        new = await Client("3.3.0").script(CLIENT_33, **common, job=lists, outputs=str(tmp_path / "33"))
-    assert old == new == ["finishedSuccessfully", "finishedWithError"]
-    assert contents(tmp_path / "30") == contents(tmp_path / "33") == COPIED
 
 
 async def test_zips_of_pfcon_4_have_a_name_and_those_of_pfcon_3_none(serve, compute):
@@ -208,7 +50,7 @@ class Pfcon52:
     async def run(self, jid, **changes):
         """Stage as pfcon does, and have the job run. It passes the answer on as it is."""
         key = self.storebase / f"key-{jid}"
-        written(key / "incoming")
+        plant(key / "incoming", FILES)
         (key / "outgoing").mkdir(exist_ok=True)
         fields = {**LISTS, "jid": jid, **changes}
         if self.places:
@@ -247,7 +89,7 @@ async def test_pfcon_5_2_runs_a_job_on_pman(pman, compute, storebase, places):
     assert (run.incoming, run.outgoing) == (storebase / "key-chris-jid-7/incoming", storebase / "key-chris-jid-7/outgoing")
     assert run.env == {"CHRIS_JID": "x"}
     compute.begin("chris-jid-7")
-    written(run.outgoing, {"out.txt": b"result"})
+    plant(run.outgoing, {"out.txt": b"result"})
     compute.finish("chris-jid-7", logs="done\n")
     shown = await pfcon.ended("chris-jid-7")
     assert (list(shown), shown["status"], shown["logs"]) == (FLAT, "finishedSuccessfully", "done\n")
@@ -260,7 +102,7 @@ async def test_pfcon_5_2_runs_a_job_on_pman(pman, compute, storebase, places):
 @pytest.mark.parametrize("storage", ["zipfile", "fslink", "filesystem"])
 async def test_pman_takes_the_directories_that_its_caller_names(serve, compute, storebase, storage):
     """In the network pfcon has pman mount the user's own directories, whatever else the daemon's storage does."""
-    written(storebase / "home/bob/in")
+    plant(storebase / "home/bob/in", FILES)
     (storebase / "home/bob/out").mkdir()
     fields = {**LISTS, "jid": "j", "input_dir": "/home/bob/in/", "output_dir": "home/bob/out"}
     async with serve(storage, PFMOC_LISTENERS="pman@0") as daemon, client(daemon.urls[1], log_in=False) as api:
@@ -326,7 +168,7 @@ async def test_a_run_of_pman_is_adopted_when_its_record_is_lost(serve, compute, 
 async def test_what_pman_cannot_start_leaves_its_callers_data_alone(serve, compute, storebase, fault):
     async with serve(PFMOC_LISTENERS="pman@0") as daemon, client(daemon.urls[1], log_in=False) as api:
         setattr(compute, fault, 422 if fault == "refuses" else True)
-        written(storebase / "key-j/incoming")
+        plant(storebase / "key-j/incoming", FILES)
         assert (await api.send("POST", "", json={**LISTS, "jid": "j"})).status == (422 if fault == "refuses" else 503)
         setattr(compute, fault, None if fault == "refuses" else False)
         assert contents(storebase / "key-j/incoming") == FILES
@@ -450,7 +292,7 @@ async def test_what_pman_refuses(pman, compute, storebase, body, status, message
     ],
 )
 async def test_directories_that_a_job_of_pman_may_not_name(pman, compute, storebase, place, says):
-    written(storebase, {"home/file": b"", "key-other/incoming/secret": b"", "key-j/x": b""})
+    plant(storebase, {"home/file": b"", "key-other/incoming/secret": b"", "key-j/x": b""})
     (storebase / "home/to-other").symlink_to(storebase / "key-other/incoming")
     for link in ("home/to-outside", "key-j/to-outside"):
         (storebase / link).symlink_to("/etc")
@@ -471,7 +313,7 @@ async def test_pfcon_3_and_pman_on_one_listener(serve, storebase):
         assert list(sent) == ["data", "compute"]
         placed = (await api.send("POST", "", json={**LISTS, "jid": "m"})).expect(201).json()
         assert list(placed) == FLAT
-        written(storebase / "key-p/outgoing", {"r": b"r"})
+        plant(storebase / "key-p/outgoing", {"r": b"r"})
         for jid in ("p", "m"):
             shown = (await api.get(f"{jid}/")).expect(200).json()
             assert list(shown) == [*FLAT, "compute"]

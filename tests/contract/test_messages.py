@@ -177,6 +177,7 @@ async def test_parser_errors_come_first_and_all_at_once(fs_api, path, fields, me
         (but(input_dirs=[], output_dir=None, env=["x"]), "input_dirs: field is required"),
         (but(output_dir=None, env=["x"]), "output_dir: field is required"),
         (but(env=["A=b", "x"]), 'env: must be a list of "key=value" strings'),
+        (but(env=["=b"]), 'env: must be a list of "key=value" strings'),
         (but(jid="../x", env=["x"]), "jid: must begin with a letter or digit and hold only letters, digits, '_', '.' and '-'"),
         (but(number_of_workers=2), "Compute environment only supports number_of_workers=1, got number_of_workers=2"),
     ],

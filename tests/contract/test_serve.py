@@ -1,15 +1,22 @@
 """The daemon as a process: starting, draining, ending, and what it says of itself (faults 2, 20, 21)."""
 
 import asyncio
+import io
+import os
+import shutil
 import signal
 import time
+import zipfile
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import jwt
 import pytest
 from harness.daemon import launched, serving, variables
 from harness.http import PLUGIN, client, connection, head, raw
+from harness.lab import install_tools
+from harness.podman import IMAGE
 from harness.waiting import eventually
 from harness.zips import zipped
 
@@ -165,6 +172,18 @@ async def test_a_taken_port_is_one_clear_line(tmp_path):
         assert not (tmp_path / "second" / "state").exists()
 
 
+@pytest.mark.parametrize("state", ["a file", "no database"])
+async def test_a_state_directory_that_cannot_be_used_is_one_clear_line(tmp_path, state):
+    path = tmp_path / "state"
+    if state == "no database":
+        path.mkdir()
+        path /= "records.db"
+    path.write_bytes(b"not a database" * 100)
+    code, text = await run(tmp_path, "serve")
+    assert (code, len(text.splitlines()), text.startswith("pfmoc: ")) == (1, 1, True), text
+    assert "Not a directory" in text or "PFMOC_STATE_DIR" in text
+
+
 async def test_the_pid_file(tmp_path):
     path = tmp_path / "run" / "pfmoc.pid"
     async with serving(tmp_path / "first", "--pid-file", str(path)) as served:
@@ -232,6 +251,30 @@ async def test_each_request_is_one_record_with_its_ids(tmp_path):
     assert (record["method"], record["path"], record["status"], record["jid"]) == ("GET", "/api/v1/jobs/nobody/", 404, "nobody")
     assert record["bytes"] > 0
     assert record["ms"] >= 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run plugins as another user")
+async def test_a_process_of_another_user_reads_its_input_and_writes_its_output():
+    """With the umask and the closed directories that the daemon really has."""
+    home = Path("/var/tmp") / f"pfmoc-test-{os.getpid()}"  # pytest's own directories are closed to others
+    home.mkdir(mode=0o755)
+    try:
+        install_tools(home / "images")
+        async with serving(home, CONTAINER_USER="12345:54321") as served, client(served.url) as api:
+            script = 'id -u; cat "$1/a" > "$2/b"'
+            job = {**PLUGIN, "jid": "j", "image": IMAGE, "entrypoint": ["sh", "-c", script], "args": ["sh"]}
+            (await api.post("pluginjobs/", job, data_file=zipped({"a": b"data"}))).expect(201)
+
+            async def ended():
+                compute = (await api.get("pluginjobs/j/")).json()["compute"]
+                return compute if compute["status"].startswith("finished") else None
+
+            compute = await eventually(ended, what="the job to end")
+            assert (compute["status"], compute["logs"]) == ("finishedSuccessfully", "12345\n")
+            with zipfile.ZipFile(io.BytesIO((await api.get("pluginjobs/j/file/")).body)) as archive:
+                assert archive.read("b") == b"data"
+    finally:
+        shutil.rmtree(home)
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])

@@ -15,7 +15,6 @@ from harness.crossing import (
     OldServer,
     ProxyThatBreaks,
     Site,
-    files_of,
     launched,
     node,
     run,
@@ -25,10 +24,11 @@ from harness.crossing import (
 )
 from harness.daemon import PASSWORD
 from harness.http import client
+from harness.trees import contents
 from harness.waiting import eventually
 
+from pfmoc.backoff import Backoff
 from pfmoc.workflow import resources, state, workflow
-from pfmoc.workflow.backoff import Backoff
 from pfmoc.workflow.progress import Progress
 from pfmoc.workflow.report import Verdict
 from pfmoc.workflow.runner import Run, Wanted
@@ -87,7 +87,7 @@ async def test_the_output_of_a_node_moves_to_where_the_next_one_runs(sites):
     assert code == 0, command.stderr
     expected = dict(INPUT)
     for name in ("first", "second", "third"):
-        found = files_of(sites.output / name)
+        found = contents(sites.output / name)
         assert {key: found[key] for key in expected} == expected
         assert set(found) == {*expected, f"{name}.txt"}
         expected = found
@@ -117,7 +117,7 @@ async def test_a_join_reads_each_parent_in_a_directory_of_its_own(sites, resourc
     )
     code, command = await run(sites.home, *arguments(sites, document))
     assert code == 0, command.stderr
-    found = files_of(sites.output / "both")
+    found = contents(sites.output / "both")
     assert found["left/a.txt"] == found["right/a.txt"] == b"one"
     assert found["left/same.txt"] == found["right/same.txt"]
     assert found["input/ct/head.dcm"] == INPUT["ct/head.dcm"]
@@ -147,7 +147,7 @@ async def test_a_failed_node_stops_only_what_depends_on_it(sites):
     assert code == 0, command.stderr
     assert command.nodes()["good"]["jid"] == done_before
     assert command.nodes()["bad"]["jid"].endswith("-bad-2")
-    assert files_of(sites.output / "far-after-bad")["after-bad/mended"] == b"mended\n"
+    assert contents(sites.output / "far-after-bad")["after-bad/mended"] == b"mended\n"
 
 
 async def test_a_download_that_breaks_goes_on_where_it_broke(sites):
@@ -215,7 +215,7 @@ async def test_a_killed_run_goes_on(sites):
         assert await command.ended() == 0, command.stderr
     assert not any(path.exists() for path in began), "a job was started a second time"
     assert command.result()["run"] == before["run"]
-    assert set(files_of(sites.output / "last")) == {"held-west/held", "held-east/held", "last.txt"}
+    assert set(contents(sites.output / "last")) == {"held-west/held", "held-east/held", "last.txt"}
     assert sites.west.leftovers() == sites.east.leftovers() == []
 
 
@@ -266,7 +266,7 @@ async def test_a_crash_at_any_step_loses_nothing_and_runs_nothing_twice(sites, m
         if crashed:
             verdicts = await run_here(sites, document, output)
         assert verdicts == {"only": Verdict.DONE}
-        assert files_of(output / "only") == INPUT
+        assert contents(output / "only") == INPUT
         assert ran.read_text() == "ran\n"
         assert sites.west.leftovers() == sites.east.leftovers() == []
         if not crashed:
@@ -330,7 +330,7 @@ async def test_pfcon_5_is_spoken_where_there_is_no_pfcon_6(sites, name):
         assert code == 0, command.stderr
         assert old.heads[-1].startswith("DELETE /api/v1/jobs/")
         assert old.heads.count("POST /api/v1/jobs/") == 2
-    assert len(files_of(sites.output / "second")) == len(INPUT) + 2
+    assert len(contents(sites.output / "second")) == len(INPUT) + 2
 
 
 async def test_what_cannot_be_reached_fails_only_its_own_nodes(sites):

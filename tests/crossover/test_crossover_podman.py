@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 from harness import podman
-from harness.crossing import Site, files_of, node, run, write_resources, write_workflow
+from harness.crossing import Site, node, run, write_resources, write_workflow
+from harness.trees import contents
 
 
 @pytest.fixture(scope="module")
@@ -54,5 +55,5 @@ async def test_a_workflow_crosses_from_a_process_to_a_container_and_back(tmp_pat
         output = tmp_path / "out"
         code, command = await run(tmp_path, workflow, "--output", output, "--resources", resources, "--json")
         assert code == 0, command.stderr
-        assert files_of(output / "home")["a.txt"] == b"twice twice "
+        assert contents(output / "home")["a.txt"] == b"twice twice "
         assert bare.leftovers() == boxed.leftovers() == []

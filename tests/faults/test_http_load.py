@@ -1,13 +1,12 @@
 """What a crowd, or one very large request, does to the daemon (faults 10, 19, 30).
 
-The daemon is a process of its own, so that its memory and its loop are measured and not the test's. ``-s`` shows the figures.
+The daemon is a process of its own, so that its memory is measured and not the test's. It must answer meanwhile; how
+fast it does is for ``bench/`` to say.
 """
 
 import asyncio
 import contextlib
 import resource
-import sys
-import time
 
 import psutil
 import pytest
@@ -40,25 +39,19 @@ async def post_slowly_built(served, api, chunks, *, length, path="/api/v1/plugin
         return await asyncio.wait_for(reader.read(), 120)
 
 
-def _say(line):
-    sys.stdout.write(f"{line}\n")
-
-
 @contextlib.asynccontextmanager
 async def probed(api):
-    """Ask /livez all the time; yields a list that fills with the seconds each answer took."""
-    seconds = []
+    """Ask /livez all the time; yields a list that fills with the answers."""
+    answers = []
 
     async def probe():
         while True:
-            before = time.monotonic()
-            (await api.get("/livez")).expect(200)
-            seconds.append(time.monotonic() - before)
+            answers.append((await api.get("/livez")).expect(200))
             await asyncio.sleep(0.005)
 
     task = asyncio.create_task(probe())
     try:
-        yield seconds
+        yield answers
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -90,17 +83,11 @@ async def test_a_body_of_two_gigabytes_is_not_held_in_memory_and_holds_nobody_up
                 await asyncio.sleep(0.05)
 
         watcher = asyncio.create_task(watch())
-        started = time.monotonic()
-        async with probed(api) as seconds:
+        async with probed(api) as answers:
             answer = await post_slowly_built(served, api, chunks(), length=len(opening) + size + len(closing))
-        took = time.monotonic() - started
         watcher.cancel()
-        spent = sum(process.cpu_times()[:2])
         assert answer.split()[1] == (b"404" if outcome == "spooled" else b"400")  # there is no such image; or no zip came
-        _say(
-            f"\n{outcome}: {size / took / MIB:.0f} MiB/s, {spent:.1f} s of CPU, {(max(peaks) - before) / MIB:.0f} MiB of memory,"
-            f" slowest of {len(seconds)} probes {max(seconds) * 1000:.0f} ms"
-        )
+        assert len(answers) > 1
         assert max(peaks) - before < 64 * MIB
         await eventually(lambda: not list((tmp_path / "storeBase").rglob("*.part")), what="the spool to be empty")
 
@@ -144,10 +131,9 @@ async def test_ten_thousand_idle_connections(tmp_path):
         for _ in range(100):
             opened = await asyncio.gather(*(loop.create_connection(asyncio.Protocol, host, int(port)) for _ in range(100)))
             transports += [transport for transport, _ in opened]
-        async with probed(api) as seconds:
-            await eventually(lambda: len(seconds) >= 200, what="probes")
+        async with probed(api) as answers:
+            await eventually(lambda: len(answers) >= 200, what="probes")
         each = (process.memory_info().rss - before) / len(transports)
-        _say(f"\n{each / 1024:.1f} KiB per idle connection; slowest of {len(seconds)} probes {max(seconds) * 1000:.0f} ms")
         assert each < 64 << 10
         for transport in transports:
             transport.abort()

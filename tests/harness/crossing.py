@@ -20,6 +20,7 @@ import yaml
 from aiohttp import web
 
 from harness.daemon import PASSWORD, USER, variables
+from harness.trees import install
 from harness.waiting import DEADLINE_S, eventually, until
 
 IMAGE = "localhost/test/crossing:1"
@@ -43,16 +44,6 @@ PROGRAMS = {
 }
 
 
-def install(images: Path) -> None:
-    """Put the programs where the process environment finds them."""
-    target = images / IMAGE.replace(":", "/") / "bin"
-    target.mkdir(parents=True)
-    for name, script in PROGRAMS.items():
-        program = target / name
-        program.write_text(f"#!/bin/sh\nset -eu\n{script}\n")
-        program.chmod(0o755)
-
-
 class Site:
     """A daemon as a process, for the tests of a whole module.
 
@@ -63,7 +54,7 @@ class Site:
         self.home = home
         self.storebase = home / "storeBase"
         self._log = home / "log"
-        install(home / "images")
+        install(home / "images", IMAGE, {name: f"#!/bin/sh\nset -eu\n{script}\n" for name, script in PROGRAMS.items()})
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pfmoc", "serve"],
@@ -176,10 +167,6 @@ async def run(home: Path, *arguments: object) -> tuple[int, Command]:
 def state_of(output: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((output / ".pfmoc-run" / "state.json").read_text())
     return document
-
-
-def files_of(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 class ProxyThatBreaks:

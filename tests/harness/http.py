@@ -31,6 +31,22 @@ PLUGIN: dict[str, Any] = {
 }
 """A plugin job, jid and data aside."""
 
+STRINGS = {
+    "cmd_args": "--prefix 'two words'",
+    "cmd_path_flags": "",
+    "auid": "bob",
+    "number_of_workers": "1",
+    "cpu_limit": "1000",
+    "memory_limit": "512",
+    "gpu_limit": "0",
+    "image": "fnndsc/pl-copy",
+    "selfexec": "copyfiles",
+    "selfpath": "/usr/local/bin",
+    "execshell": "python3",
+    "type": "ds",
+}
+"""The same kind of thing as the generations before pfcon 4.1 describe it."""
+
 
 @dataclass(frozen=True)
 class Reply:

@@ -5,7 +5,7 @@ import pytest
 from pfmoc.reference import settings_page
 from pfmoc.settings import SettingsError, load
 
-PRODUCTION = {"SECRET_KEY": "k" * 32, "PFCON_USER": "cube", "PFCON_PASSWORD": "12345678", "PFMOC_HOST": "0.0.0.0"}  # noqa: S104
+PRODUCTION = {"SECRET_KEY": "k" * 32, "PFCON_USER": "cube", "PFCON_PASSWORD": "12345678", "PFMOC_HOST": "0.0.0.0"}  # noqa: S104 - nothing is bound
 
 
 def problems(environ):

@@ -53,7 +53,15 @@ def main() -> int:
     """Run a workflow."""
     arguments = parse()
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, _interrupt)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    # The first signal asks for an orderly end, which removes our jobs; the second is for those who cannot wait.
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         workflow = load(Workflow, arguments.workflow)
         access = Access.from_env_file(arguments.env_file)
@@ -79,10 +87,6 @@ def main() -> int:
     if stop.is_set():
         return EXIT_STOPPED
     return 0 if report.succeeded else EXIT_FAILED
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

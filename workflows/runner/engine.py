@@ -68,21 +68,15 @@ class Engine:
     def go(self, stop: threading.Event, *, at_once: int) -> list[Outcome]:
         """Run all nodes and return their outcomes in the document's order.
 
-        A KeyboardInterrupt sets ``stop`` and still waits for the nodes under way to remove their jobs.
+        Once ``stop`` is set nothing more is started, and the nodes under way end by removing their jobs.
         """
         outcomes: dict[str, Outcome] = {}
         running: dict[Future[Outcome], Node] = {}
         with ThreadPoolExecutor(at_once) as pool:
             while len(outcomes) < len(self._workflow.nodes):
                 self._settle_or_start(pool, running, outcomes, stop)
-                if running:
-                    try:
-                        done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    except KeyboardInterrupt:
-                        stop.set()
-                        continue
-                    for future in done:
-                        outcomes[running.pop(future).name] = future.result()
+                for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                    outcomes[running.pop(future).name] = future.result()
         return [outcomes[node.name] for node in self._workflow.nodes]
 
     def _settle_or_start(

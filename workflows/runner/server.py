@@ -136,8 +136,8 @@ class Server:
         # Not get_plugin_job_files: that trusts the names in the archive, and prints.
         with _translated("fetch the output"):
             data = self._client.get_plugin_job_zip_data(jid, REQUEST_S)
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            archive.extractall(destination)
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                archive.extractall(destination)
 
     def _delete(self, jid: str) -> None:
         """Delete as CUBE does: the data by a job of its own, then the records. A failure here spoils no result."""
@@ -158,3 +158,5 @@ def _translated(deed: str) -> Iterator[None]:
         yield
     except PfconRequestException as error:
         raise ServerError(f"could not {deed}: {error}") from error
+    except (ValueError, LookupError, zipfile.BadZipFile) as error:
+        raise ServerError(f"could not {deed}: the answer makes no sense: {error!r}") from error

@@ -69,7 +69,6 @@ class Run:
     outgoing: Path
     """Output directory on the daemon's side, mounted read-write."""
     limits: Limits
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

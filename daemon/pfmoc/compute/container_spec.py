@@ -43,7 +43,6 @@ def container_spec(
         "Labels": {
             **settings.job_labels,
             JOB_TYPE_LABEL: "plugin",
-            **run.labels,
             JID_LABEL: run.jid,
             DAEMON_LABEL: daemon,
         },

@@ -100,6 +100,11 @@ def refused(what: str, error: DockerError) -> ComputeRefused:
     return ComputeRefused(f"{what}: {error.message}", engine_status=400 if blames_job else error.status)
 
 
+def says_absent(error: DockerError) -> bool:
+    """True when there is no such container. Podman says 500 of one that vanishes while it is being looked at."""
+    return error.status == 404 or (error.status == 500 and "no such container" in error.message)
+
+
 def usual_socket(engine: str) -> Path:
     """The socket that an engine of this kind has when nobody says otherwise."""
     if engine == "docker":

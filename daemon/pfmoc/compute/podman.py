@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
 import aiohttp
 from aiodocker import DockerError
@@ -26,14 +25,15 @@ from aiodocker.containers import DockerContainer
 from pfmoc.compute.base import Compute, Limits, Observation, Run, RunState
 from pfmoc.compute.container_spec import DAEMON_LABEL, container_spec
 from pfmoc.compute.container_status import observation
-from pfmoc.compute.engine import Engine, refused, usual_socket
+from pfmoc.compute.engine import Engine, refused, says_absent, usual_socket
 from pfmoc.compute.limits import check_limits, check_reference, gpus_here
 from pfmoc.compute.tasks import to_the_end
 from pfmoc.compute.text import Frames, Tail
 from pfmoc.errors import ComputeRefused, ComputeUnavailable
+from pfmoc.locks import KeyedLocks
 from pfmoc.settings import Settings
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 RESYNC_S = 30.0
 """Seconds after which a watch that has heard nothing lists the containers: an events stream can fall silent without closing."""
@@ -74,7 +74,7 @@ class PodmanCompute(Compute):
         self._gpus = gpus_here(settings)
         self._facts: _Facts | None = None
         self._closed = False
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
         self._watchers: set[asyncio.Queue[_News]] = set()
         self._listeners: set[asyncio.Task[None]] = set()
 
@@ -125,13 +125,13 @@ class PodmanCompute(Compute):
         try:
             return await self._engine.ask(self._read_logs(inspected["Id"], tail))
         except DockerError as error:
-            if error.status == 404:  # removed meanwhile
+            if says_absent(error):  # removed meanwhile
                 return ""
             raise refused(name, error) from None
 
     async def remove(self, name: str) -> None:
         """Kill and remove a container of ours, with its anonymous volumes. Another's of that name is left alone."""
-        async with self._lock(name):
+        async with self._locks.hold(name):
             inspected = await self._inspected(name)
             if inspected is not None and self._is_ours(inspected):
                 await self._delete(inspected["Id"], name=name)
@@ -159,7 +159,7 @@ class PodmanCompute(Compute):
 
     async def _start(self, run: Run) -> Observation:
         spec = await self._spec(run)
-        async with self._lock(run.name):
+        async with self._locks.hold(run.name):
             there = await self._inspected(run.name)
             if there is not None and not self._is_ours(there):
                 problem = f"a container named {run.name} exists, and is not one of this daemon's"
@@ -192,7 +192,7 @@ class PodmanCompute(Compute):
                 raise refused(run.image, error) from None
             raise
         if not (self._settings.ignore_limits or inspected["HostConfig"].get("Memory")):
-            _logger.warning("the container engine enforces no memory limit: it has no root, and no cgroup is delegated to it")
+            _log.warning("the container engine enforces no memory limit: it has no root, and no cgroup is delegated to it")
         return observation(inspected)
 
     async def _spec(self, run: Run) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class PodmanCompute(Compute):
     async def _fetch(self, image: str) -> None:
         """Pull an image, once however many ask for it."""
         deadline = self._settings.pull_deadline_s
-        async with self._lock(f"image {image}"):
+        async with self._locks.hold(f"image {image}"):
             with suppress(DockerError):
                 await self._engine.ask(self._docker.images.inspect(image))
                 return
@@ -237,7 +237,7 @@ class PodmanCompute(Compute):
             if error.status == 409:  # someone else is at it; be sure that it is done
                 with suppress(DockerError):
                     await self._engine.ask(container.wait(condition="removed"))
-            elif error.status != 404:
+            elif not says_absent(error):
                 raise refused(name, error) from None
 
     async def _inspected(self, name: str) -> Mapping[str, Any] | None:
@@ -245,7 +245,7 @@ class PodmanCompute(Compute):
         try:
             inspected: dict[str, Any] = await self._engine.ask(self._docker.containers.container(name).show())
         except DockerError as error:
-            if error.status == 404:
+            if says_absent(error):
                 return None
             raise refused(name, error) from None
         return inspected if inspected["Name"].removeprefix("/") == name else None
@@ -265,7 +265,7 @@ class PodmanCompute(Compute):
                 try:
                     return observation(await self._engine.ask(self._docker.containers.container(container_id).show()))
                 except DockerError as error:
-                    if error.status == 404:
+                    if says_absent(error):
                         return None
                     raise refused(container_id, error) from None
 
@@ -386,9 +386,6 @@ class PodmanCompute(Compute):
         """The same path as the engine's host has it. Links on the way to the storeBase may have been followed already."""
         mount = self._settings.storebase_mount
         return facts.storebase / path.relative_to(mount if path.is_relative_to(mount) else mount.resolve())
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
 
 
 def _identity(settings: Settings) -> str:

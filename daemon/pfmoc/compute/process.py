@@ -20,14 +20,15 @@ import re
 import secrets
 import shlex
 import signal
+import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
-from weakref import WeakValueDictionary
 
+from pfmoc import durable
 from pfmoc.compute import rundir, shim
 from pfmoc.compute.base import INCOMING, OUTGOING, Compute, Limits, Observation, Run
 from pfmoc.compute.images import ProcessImage, find_image
@@ -37,9 +38,10 @@ from pfmoc.compute.supervisor import MARK, TERM_GRACE_S, NotStarted, Supervisor,
 from pfmoc.compute.tasks import to_the_end
 from pfmoc.compute.text import LOG_BYTES, Tail
 from pfmoc.errors import ComputeRefused, ComputeUnavailable
+from pfmoc.locks import KeyedLocks
 from pfmoc.settings import MIB, Settings, SettingsError
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,7 +85,7 @@ class ProcessCompute(Compute):
         self._live: dict[str, _Live] = {}
         self._cpus_of: dict[str, Sequence[int]] = {}
         self._gpus_of: dict[str, Sequence[int]] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Queue[Observation | None]] = set()
 
@@ -113,7 +115,7 @@ class ProcessCompute(Compute):
 
     async def probe(self) -> None:
         """Prove that a run's documents could be written."""
-        await self._work(rundir.write_document, self._runs / ".probe", {"probed": rundir.now()})
+        await self._work(durable.write_json, self._runs / ".probe", {"probed": rundir.now()})
 
     async def start(self, run: Run) -> Observation:
         """Start a run; returns once the plugin really executes."""
@@ -123,7 +125,7 @@ class ProcessCompute(Compute):
         self.check(run.image, run.limits)
         image = find_image(self._settings.process_images, run.image)
         program = image.program(run.argv)
-        async with self._lock(run.name):
+        async with self._locks.hold(run.name):
             await self._find(run.name)
             if seen := await self._observe(run.name):
                 return seen
@@ -155,7 +157,7 @@ class ProcessCompute(Compute):
     async def remove(self, name: str) -> None:
         """Kill a run with all its descendants, and remove its directory."""
         directory = self._directory(name)
-        async with self._lock(name):
+        async with self._locks.hold(name):
             await self._find(name)
             await self._end(name)
             await self._work(kill_leftovers, directory, self._settings.engine_deadline_s)
@@ -241,7 +243,7 @@ class ProcessCompute(Compute):
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.error("the end of a run could not be dealt with", exc_info=error)
+            _log.error("the end of a run could not be dealt with", exc_info=error)
 
     # What a run gets of the machine.
 
@@ -271,9 +273,6 @@ class ProcessCompute(Compute):
             raise ValueError(f"{name!r} is not an engine name")
         return self._runs / name
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
-
     def _names(self) -> list[str]:
         return sorted(path.name for path in self._runs.iterdir() if _NAME.fullmatch(path.name))
 
@@ -281,6 +280,8 @@ class ProcessCompute(Compute):
         """Remove what a daemon that was killed has left half-removed; returns the names of runs that did not end in order."""
         self._runs.mkdir(parents=True, exist_ok=True)
         self._runs.chmod(0o711 if self._other_users else 0o700)
+        if self._other_users:
+            self._runs.parent.chmod(stat.S_IMODE(self._runs.parent.stat().st_mode) | 0o011)
         for path in self._runs.iterdir():
             if not _NAME.fullmatch(path.name):
                 rundir.remove_tree(path) if path.is_dir() else path.unlink()
@@ -309,18 +310,20 @@ class ProcessCompute(Compute):
 
     def _make_directory(self, directory: Path, run: Run, *, uid: int | None, gid: int | None) -> None:
         # Another user must be able to pass through to ``tmp``, and cannot read or list anything on the way.
-        directory.mkdir(mode=0o711 if self._other_users else 0o700)
+        directory.mkdir(mode=0o700)
+        if self._other_users:
+            directory.chmod(0o711)  # not left to mkdir: the daemon's umask is stricter
         tmp = directory / rundir.TMP
         tmp.mkdir(mode=0o700)
         if self._other_users:
             os.chown(tmp, -1 if uid is None else uid, -1 if gid is None else gid)
-        rundir.write_document(
+        durable.write_json(
             directory / rundir.RUN,
             {
                 "jid": run.jid,
                 "image": run.image,
                 "cmd": shlex.join(run.argv),
-                "labels": dict(self._settings.job_labels) | dict(run.labels),
+                "labels": dict(self._settings.job_labels),
                 "created": rundir.now(),
                 "mark": secrets.token_hex(16),
                 "cpus": self._cpus_of[run.name],

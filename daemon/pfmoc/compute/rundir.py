@@ -28,6 +28,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pfmoc.durable import publish, read_json, write_synced
+
 RUN = "run.json"
 LOCK = "lock"
 STARTED = "started.json"
@@ -40,32 +42,22 @@ ENDED_SPACE = 4096
 """Bytes kept free for ``ended.json`` from the start, so that a full disk cannot swallow the outcome of a run."""
 
 
-def write_document(path: Path, document: object) -> None:
-    """Write a JSON document so that a reader sees all of it or nothing, also after a power cut."""
-    new = path.with_name(f".{path.name}.new")
-    _write_synced(new, json.dumps(document).encode(), flags=os.O_CREAT | os.O_TRUNC)
-    _publish(new, path)
-
-
 def reserve_ended(rundir: Path) -> None:
     """Claim the disk space of ``ended.json``."""
-    _write_synced(rundir / f".{ENDED}.new", b" " * ENDED_SPACE, flags=os.O_CREAT | os.O_EXCL)
+    write_synced(rundir / f".{ENDED}.new", b" " * ENDED_SPACE, flags=os.O_CREAT | os.O_EXCL)
 
 
 def write_ended(rundir: Path, document: object) -> None:
     """Write ``ended.json`` into the space reserved for it."""
     new = rundir / f".{ENDED}.new"
-    _write_synced(new, json.dumps(document).encode().ljust(ENDED_SPACE), flags=0)
-    _publish(new, rundir / ENDED)
+    write_synced(new, json.dumps(document).encode().ljust(ENDED_SPACE), flags=0)
+    publish(new, rundir / ENDED)
 
 
 def read_document(path: Path) -> dict[str, Any] | None:
     """Read a JSON document; None when it was never written."""
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    if not isinstance(document, dict):
+    document = read_json(path)
+    if not (document is None or isinstance(document, dict)):
         raise TypeError(f"{path.name} of a run is not an object")
     return document
 
@@ -135,20 +127,3 @@ def remove_tree(path: Path) -> None:
 def now() -> str:
     """The time as documents give it: RFC 3339, UTC."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _write_synced(path: Path, data: bytes, *, flags: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _publish(new: Path, path: Path) -> None:
-    new.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

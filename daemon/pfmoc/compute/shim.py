@@ -28,6 +28,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn, TypedDict
 
+from pfmoc import durable
 from pfmoc.compute import proc, rundir
 from pfmoc.compute.cgroup import MemoryCgroup
 
@@ -115,7 +116,7 @@ class Supervisor:
     def _run(self, order: Order) -> dict[str, object]:
         plugin, output = self._execute(order)
         with contextlib.closing(_Log(self._directory)) as log:
-            rundir.write_document(
+            durable.write_json(
                 self._directory / rundir.STARTED,
                 {"started": rundir.now(), "plugin": plugin, "cgroup": str(self._group.path) if self._group else None},
             )

@@ -10,14 +10,13 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, closing
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pfmoc.coordination.trails import Errand, Step, Trail, Trails
 from pfmoc.errors import Conflict, InvalidRequest, PfmocError, Unavailable
-from pfmoc.jobs.model import Job, Kind, Phase
+from pfmoc.jobs.model import Job, Kind, Phase, now
 from pfmoc.jobs.names import engine_name
 from pfmoc.jobs.service import Jobs
 from pfmoc.settings import Settings
@@ -302,11 +301,6 @@ def _settle(fetched: Path, outgoing: Path, stop: Stop) -> None:
         if fetched.is_dir():
             trees.remove(outgoing, stop=stop)
             fetched.rename(outgoing)
-
-
-def now() -> str:
-    """The moment, as it stands in records."""
-    return datetime.now(UTC).isoformat()
 
 
 def _holds_something(directory: Path) -> bool:

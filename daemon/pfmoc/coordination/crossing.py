@@ -14,19 +14,19 @@ from pathlib import Path
 import aiohttp
 
 from pfmoc import __version__
+from pfmoc.backoff import Backoff
 from pfmoc.compute.base import INCOMING, OUTGOING
 from pfmoc.coordination.trails import Errand, Outcome
 from pfmoc.errors import InvalidRequest, PfmocError, Unavailable
 from pfmoc.jobs.model import PluginType
+from pfmoc.storage import workers
 from pfmoc.workflow import resources
-from pfmoc.workflow.backoff import Backoff
 from pfmoc.workflow.dialects import Fields, detected
 from pfmoc.workflow.inputs import Tree, joined
 from pfmoc.workflow.manifest import survey
 from pfmoc.workflow.problems import LostContact, Problems, WorkflowError
 from pfmoc.workflow.resources import Resource
 from pfmoc.workflow.server import Server
-from pfmoc.workflow.stop import in_thread
 from pfmoc.workflow.transport import transport_for
 
 _LOG_CHARS = 64 << 10
@@ -59,7 +59,7 @@ async def cross(resource: Resource, errand: Errand, *, source: Path, scratch: Pa
             transport = transport_for(await detected(Server(resource, session, backoff=Backoff())))
             compute = await transport.dialect.find(errand.key)
             if compute is None:
-                files = joined({"input": Tree(source, await in_thread(lambda stop: survey(source, stop)))})
+                files = joined({"input": Tree(source, await workers.run(lambda stop: survey(source, stop)))})
                 compute = await transport.submit(errand.key, fields(errand), files, moved=_silent)
             if not compute.ended:
                 compute = await transport.dialect.ended(errand.key)

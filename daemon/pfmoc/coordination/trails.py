@@ -15,11 +15,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pfmoc.compute.rundir import read_document, write_document
+from pfmoc.durable import read_json, write_json
 from pfmoc.errors import StorageUnavailable
-from pfmoc.jobs.locks import KeyedLocks
 from pfmoc.jobs.model import PluginSpec
 from pfmoc.jobs.names import engine_name
+from pfmoc.locks import KeyedLocks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class Trails:
 
     async def get(self, key: str) -> Trail:
         """Return what is kept for a key; an empty trail when that is nothing."""
-        return _trail(key, await _work(read_document, self._path(key)))
+        return _trail(key, await _work(read_json, self._path(key)))
 
     async def put(self, trail: Trail) -> None:
         """Keep it, in place of what was kept before."""
@@ -114,14 +114,14 @@ class Trails:
         def read() -> list[Errand]:
             documents = []
             with suppress(FileNotFoundError):
-                documents = [read_document(path) for path in sorted(self._directory.glob("[!.]*.json"))]
+                documents = [read_json(path) for path in sorted(self._directory.glob("[!.]*.json"))]
             return [errand for document in documents if (errand := _trail("", document).errand) is not None]
 
         return await _work(read)
 
     def _write(self, trail: Trail) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_document(self._path(trail.key), trail.model_dump(mode="json", exclude_defaults=True))
+        write_json(self._path(trail.key), trail.model_dump(mode="json", exclude_defaults=True))
 
     def _path(self, key: str) -> Path:
         return self._directory / f"{engine_name(key)}.json"

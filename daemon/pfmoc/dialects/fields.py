@@ -6,7 +6,8 @@ A declaration yields the parser here and, as data, is what an API description ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as declared
 from typing import Any
 
 from pfmoc.http import Refusal
@@ -35,7 +36,7 @@ class Field:
     choices: tuple[str, ...] = ()
     help: str = ""
     """What it means, with its unit: for the API's description."""
-    bounds: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    bounds: Mapping[str, Any] = declared(default_factory=dict, compare=False)
     """What is checked further in, as JSON Schema keywords: for the API's description too."""
 
     def read(self, values: Sequence[Any]) -> Any:

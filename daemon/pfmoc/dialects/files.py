@@ -12,10 +12,14 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from pfmoc.dialects import shapes
+from pfmoc.dialects.fields import Field
+from pfmoc.dialects.operations import Operation
 from pfmoc.errors import NoSuchData, PfmocError
 from pfmoc.http import NOT_FOUND, Refusal
 from pfmoc.jobs.service import Jobs
 from pfmoc.storage import zip_out
+from pfmoc.storage.base import Storage
 from pfmoc.storage.packing import Changed
 
 _log = logging.getLogger(__name__)
@@ -24,7 +28,26 @@ MEASURE_BYTES = 64 << 20
 """A zip of no more than this is measured before it is sent, so that its answer has a length: the counting pass compresses
 everything once more, which at 64 MiB takes about a second. Larger ones are sent in chunks of unknown number."""
 
+_OUTPUT_PATH = Field(
+    name="job_output_path",
+    required=True,
+    help="the job's output directory, relative to the storage's root",
+    bounds={"pattern": "[^/]"},
+)
 _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+
+
+def operation(storage: Storage) -> Operation:
+    """The route for the API's description: what it answers depends on the storage."""
+    if storage.innetwork:
+        return Operation(
+            help="The names of the files; the files themselves are in the storage that server and client share.",
+            shape=shapes.LISTING,
+            query=[_OUTPUT_PATH],
+            refusals=[400, 404],
+        )
+    help_ = "At any time, also while the job runs. Only an answer to a request with Range, or to HEAD, always has a length."
+    return Operation(help=help_, archive=True, refusals=[404])
 
 
 async def answer(request: web.Request, jobs: Jobs, jid: str, *, named: bool = True) -> web.StreamResponse:

@@ -12,6 +12,8 @@ JSON = "application/json"
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 ZIP = "application/zip"
+FORMS = (URLENCODED, MULTIPART, JSON)
+"""In which a form may be written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,12 +40,12 @@ class Operation:
     archive: bool = False
     """True: the answer is a zip, in parts if the client likes."""
     query: Sequence[Field] = ()
-    media: Sequence[str] = (URLENCODED, MULTIPART, JSON)
+    media: Sequence[str] = FORMS
     """In which the body may be written."""
     upload: bool = False
     """True: the body must bring the input, as a zip."""
     needed: Sequence[str] = ()
-    """Fields of the form that this server's storage makes mandatory."""
+    """Fields of the form that this server's storage makes mandatory, and not empty."""
     bounds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """JSON Schema keywords of fields, by name, that depend on this server."""
     refusals: Sequence[int] = ()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aiohttp import web
 
 from pfmoc import __version__
-from pfmoc.dialects import files, render
+from pfmoc.dialects import files, render, shapes
 from pfmoc.dialects.base import PREFIX, Dialect
 from pfmoc.dialects.fields import FieldSet
-from pfmoc.dialects.plugin import plugin_fields, require
+from pfmoc.dialects.operations import Operation
+from pfmoc.dialects.plugin import has_engine, plugin_fields, plugin_operation, require
 from pfmoc.dialects.routes import Route
 from pfmoc.dialects.strings import require_zip, spec_of
 from pfmoc.http import json_response, no_content
@@ -20,6 +22,17 @@ SERVER_VERSION = f"5.3.1+pfmoc.{__version__}"
 """The release of pfcon whose manners these are, and ours."""
 
 JOB = plugin_fields("jobs", args_required=True)
+NEEDED = ("input_dirs", "output_dir")
+"""Fields that are mandatory where the storage is shared."""
+
+_ANSWERS = shapes.Answers(5, render.old_spelling)
+_INFO = Operation(help="There is no listing of jobs.", shape=shapes.SERVER_5)
+_SHOW = Operation(help="How far it has come, and the tail of its log.", shape=_ANSWERS.job, refusals=[404])
+_REMOVE = Operation(
+    help="It is ended if it goes on. Of an unknown job the data are removed all the same.",
+    status=204,
+    refusals=[404, 507],
+)
 
 
 class Pfcon5(Dialect):
@@ -28,6 +41,7 @@ class Pfcon5(Dialect):
     Unlike upstream's, its POST may be repeated: CUBE repeats it blindly after any error (contract 11.5).
     """
 
+    tag = "pfcon 5"
     fields: FieldSet = JOB
     """What a POST holds."""
 
@@ -35,12 +49,15 @@ class Pfcon5(Dialect):
         """One collection, its jobs, and their files."""
         path = f"{PREFIX}/jobs/"
         one = path + "{jid}/"
+        post = plugin_operation(self.services.settings, self.jobs, shape=_ANSWERS.submitted, needed=NEEDED)
+        show, remove = (replace(each, engine=has_engine(self.jobs)) for each in (_SHOW, _REMOVE))
+        fetch = files.operation(self.jobs.storage)
         return (
-            Route(method="GET", path=path, handler=self.server_info, summary="Describe the server"),
-            Route(method="POST", path=path, handler=self.post, form=self.fields, summary="Submit a job"),
-            Route(method="GET", path=one, handler=self.get, summary="Show a job"),
-            Route(method="DELETE", path=one, handler=self.delete, summary="Remove a job and its data"),
-            Route(method="GET", path=one + "file/", handler=self.get_file, summary="Fetch a job's output"),
+            Route(method="GET", path=path, handler=self.server_info, summary="Describe the server", operation=_INFO),
+            Route(method="POST", path=path, handler=self.post, form=self.fields, summary="Submit a job", operation=post),
+            Route(method="GET", path=one, handler=self.get, summary="Show a job", operation=show),
+            Route(method="DELETE", path=one, handler=self.delete, summary="Remove a job and its data", operation=remove),
+            Route(method="GET", path=one + "file/", handler=self.get_file, summary="Fetch a job's output", operation=fetch),
         )
 
     async def server_info(self, _: web.Request) -> web.StreamResponse:
@@ -62,7 +79,7 @@ class Pfcon5(Dialect):
         async with self.form(request, self.fields, upload=not innetwork) as form:
             jid = form.jid()
             if innetwork:
-                require(form.values, ["input_dirs", "output_dir"])
+                require(form.values, NEEDED)
             else:
                 require_zip(form.values, form.received)
             done = await self.jobs.submit_plugin(jid, spec_of(form.values), upload=form.received.upload, copied=False)

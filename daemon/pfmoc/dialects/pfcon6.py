@@ -10,10 +10,11 @@ from typing import Any
 from aiohttp import web
 
 from pfmoc import __version__
-from pfmoc.dialects import files, render
+from pfmoc.dialects import files, render, shapes
 from pfmoc.dialects.base import PREFIX, Dialect
 from pfmoc.dialects.fields import Field, FieldSet
-from pfmoc.dialects.plugin import JID, plugin_fields, plugin_spec, require, require_upload
+from pfmoc.dialects.operations import Operation
+from pfmoc.dialects.plugin import JID, PATHS, has_engine, plugin_fields, plugin_operation, plugin_spec, require, require_upload
 from pfmoc.dialects.routes import Route
 from pfmoc.errors import InvalidRequest, NoSuchJob
 from pfmoc.http import json_response, no_content
@@ -24,8 +25,8 @@ SERVER_VERSION = f"6.0.6+pfmoc.{__version__}"
 """The release of pfcon whose manners these are, and ours."""
 
 _OP_LIMITS = (
-    Field(name="cpu_limit", type=int, default=1000, help="CPU limit in millicores"),
-    Field(name="memory_limit", type=int, default=300, help="memory limit in MiB"),
+    Field(name="cpu_limit", type=int, default=1000, help="CPU limit in millicores", bounds={"minimum": 1}),
+    Field(name="memory_limit", type=int, default=300, help="memory limit in MiB", bounds={"minimum": 1}),
 )
 
 COPY = FieldSet(
@@ -44,9 +45,21 @@ UPLOAD = FieldSet(
 )
 DELETE = FieldSet(name="deletejobs", fields=(JID, *_OP_LIMITS))
 
+_ANSWERS = shapes.Answers(6, render.new_spelling)
+_INFO = Operation(help="The same at each of the collections. There is no listing of jobs.", shape=shapes.SERVER_6)
+_SHOW = "How far it has come, and the tail of its log."
+_REMOVE = "It is ended if it goes on, and forgotten; its data stay. Answered 204 whether it was there or not."
+_HELP = {
+    Kind.COPY: "Brings the input to where the plugin reads it. Where storage needs none, it succeeds at once: `copySkipped`.",
+    Kind.UPLOAD: "Brings the output to where it is wanted. Where storage needs none, it succeeds at once: `uploadSkipped`.",
+    Kind.DELETE: "Ends what goes on, and removes the job's data. Where there are none, it succeeds at once: `deleteSkipped`.",
+}
+
 
 class Pfcon6(Dialect):
     """The dialect of CUBE 7 and python-pfconclient 4."""
+
+    tag = "pfcon 6"
 
     def routes(self) -> Sequence[Route]:
         """Five routes for each kind of job, and the files of plugin jobs."""
@@ -60,14 +73,40 @@ class Pfcon6(Dialect):
         for kind, (form, post) in posts.items():
             path = f"{PREFIX}/{kind}jobs/"
             one = path + "{jid}/"
+            get, delete = partial(self.get, kind), partial(self.delete, kind)
+            engine = kind is Kind.PLUGIN and has_engine(self.jobs)
+            show = Operation(help=_SHOW, shape=_ANSWERS.job, refusals=[404], engine=engine)
+            remove = Operation(help=_REMOVE, status=204, refusals=[507], engine=engine)
             routes += [
-                Route(method="GET", path=path, handler=self.server_info, summary="Describe the server"),
-                Route(method="POST", path=path, handler=post, form=form, summary=f"Submit a {kind} job"),
-                Route(method="GET", path=one, handler=partial(self.get, kind), summary=f"Show a {kind} job"),
-                Route(method="DELETE", path=one, handler=partial(self.delete, kind), summary=f"Remove a {kind} job"),
+                Route(method="GET", path=path, handler=self.server_info, summary="Describe the server", operation=_INFO),
+                Route(
+                    method="POST",
+                    path=path,
+                    handler=post,
+                    form=form,
+                    summary=f"Submit a {kind} job",
+                    operation=self._submission(kind),
+                ),
+                Route(method="GET", path=one, handler=get, summary=f"Show a {kind} job", operation=show),
+                Route(method="DELETE", path=one, handler=delete, summary=f"Remove a {kind} job", operation=remove),
             ]
         file = f"{PREFIX}/pluginjobs/{{jid}}/file/"
-        return [*routes, Route(method="GET", path=file, handler=self.get_file, summary="Fetch a plugin job's output")]
+        fetch = files.operation(self.jobs.storage)
+        return [
+            *routes,
+            Route(method="GET", path=file, handler=self.get_file, summary="Fetch a plugin job's output", operation=fetch),
+        ]
+
+    @property
+    def _needed(self) -> Sequence[str]:
+        """Fields of a plugin job that are mandatory where the storage is shared."""
+        return ("output_dir",) if self.jobs.storage.requires_copy else ("input_dirs", "output_dir")
+
+    def _submission(self, kind: Kind) -> Operation:
+        if kind is Kind.PLUGIN:
+            return plugin_operation(self.services.settings, self.jobs, shape=_ANSWERS.submitted, needed=self._needed)
+        bounds = PATHS if kind is Kind.COPY and self.jobs.storage.requires_copy else {}
+        return Operation(help=_HELP[kind], shape=_ANSWERS.job, status=201, bounds=bounds, refusals=[409, 507])
 
     async def server_info(self, _: web.Request) -> web.StreamResponse:
         """GET of a collection. There is no listing of jobs in any generation."""
@@ -97,7 +136,7 @@ class Pfcon6(Dialect):
         async with self.form(request, PLUGIN, upload=not storage.innetwork) as form:
             jid = form.jid()
             if storage.innetwork:
-                require(form.values, ["output_dir"] if storage.requires_copy else ["input_dirs", "output_dir"])
+                require(form.values, self._needed)
             else:
                 require_upload(form.received)
             spec = plugin_spec(form.values)

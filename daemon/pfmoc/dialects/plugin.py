@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pfmoc.compute.base import Limits
@@ -16,11 +17,14 @@ from pfmoc.compute.limits import (
 )
 from pfmoc.dialects.fields import Field, FieldSet
 from pfmoc.dialects.forms import FILE_FIELD, Received
+from pfmoc.dialects.operations import FORMS, MULTIPART, Operation, Shape
 from pfmoc.errors import InvalidRequest
 from pfmoc.http import malformed
 from pfmoc.jobs.model import PluginSpec, PluginType
 from pfmoc.jobs.names import JID_MAX, JID_PATTERN, RESERVED
+from pfmoc.jobs.service import Jobs
 from pfmoc.settings import Settings
+from pfmoc.storage.paths import KEY_PREFIX
 
 JID = Field(
     name="jid",
@@ -37,7 +41,10 @@ _IMAGE = {
     "not": {"pattern": r"/\.\.(/|$)"},
     "examples": ["fnndsc/pl-simpledsapp"],
 }
-_PAIR = {"items": {"type": "string", "pattern": "^[^\\u0000=]*=[^\\u0000]*$"}}
+_PATH = {"type": "string", "pattern": "^[^\\u0000]*[^\\u0000/.][^\\u0000]*$"}
+PATHS: Mapping[str, Mapping[str, Any]] = {"input_dirs": {"items": _PATH}, "output_dir": _PATH}
+"""Bounds of paths, where the storage is shared."""
+_PAIR = {"items": {"type": "string", "pattern": "^[^\\u0000=]+=[^\\u0000]*$"}}
 
 
 def plugin_fields(name: str, *, args_required: bool) -> FieldSet:
@@ -72,9 +79,29 @@ def plugin_fields(name: str, *, args_required: bool) -> FieldSet:
     )
 
 
-def bounds_here(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What of the bounds depends on this server, for the API's description."""
-    return {"gpu_limit": {"maximum": gpus_here(settings)}}
+def has_engine(jobs: Jobs) -> bool:
+    """True where plugins are the work of a container engine, which has statuses of its own."""
+    return jobs.compute.env != "process"
+
+
+def plugin_operation(settings: Settings, jobs: Jobs, *, shape: Shape, needed: Sequence[str]) -> Operation:
+    """The submission of a plugin job, for the API's description.
+
+    :param shape: of the answer
+    :param needed: fields that are mandatory where the storage is shared
+    """
+    zipped = not jobs.storage.innetwork
+    return Operation(
+        help="The same request again is answered with the job that is there, unless that has failed: then it is run anew.",
+        shape=shape,
+        status=201,
+        media=[MULTIPART] if zipped else FORMS,
+        upload=zipped,
+        needed=() if zipped else needed,
+        bounds={"gpu_limit": {"maximum": gpus_here(settings)}, **({} if zipped else PATHS)},
+        refusals=[404, 409, 507],
+        engine=has_engine(jobs),
+    )
 
 
 def plugin_spec(values: dict[str, Any]) -> PluginSpec:
@@ -84,18 +111,15 @@ def plugin_spec(values: dict[str, Any]) -> PluginSpec:
     """
     if not values["entrypoint"]:
         raise InvalidRequest("entrypoint", "cannot be empty")
-    if not all("=" in pair for pair in values["env"]):
+    if not all(
+        pair.find("=") > 0 for pair in values["env"]
+    ):  # upstream lets a pair without a name through, to fail in the engine
         raise InvalidRequest("env", 'must be a list of "key=value" strings')
     return PluginSpec(
         image=values["image"],
         entrypoint=tuple(values["entrypoint"]),
         type=PluginType(values["type"]),
-        limits=Limits(
-            number_of_workers=values["number_of_workers"],
-            cpu_millicores=values["cpu_limit"],
-            memory_mib=values["memory_limit"],
-            gpus=values["gpu_limit"],
-        ),
+        limits=limits_of(values),
         auid=values["auid"],
         args=tuple(values["args"]),
         args_path_flags=tuple(values["args_path_flags"]),
@@ -103,6 +127,22 @@ def plugin_spec(values: dict[str, Any]) -> PluginSpec:
         input_dirs=tuple(values["input_dirs"]),
         output_dir=values["output_dir"],
     )
+
+
+def limits_of(values: Mapping[str, Any]) -> Limits:
+    """Translate the four fields that every generation has."""
+    return Limits(
+        number_of_workers=values["number_of_workers"],
+        cpu_millicores=values["cpu_limit"],
+        memory_mib=values["memory_limit"],
+        gpus=values["gpu_limit"],
+    )
+
+
+def on_own_data(jid: str, spec: PluginSpec) -> PluginSpec:
+    """The job, to work on the two directories below its ``key-<jid>``, which its client fills and empties."""
+    own = f"{KEY_PREFIX}{jid}"
+    return replace(spec, input_dirs=(f"{own}/incoming",), output_dir=f"{own}/outgoing", placed=True)
 
 
 def require(values: dict[str, Any], names: Iterable[str]) -> None:

@@ -13,13 +13,12 @@ from pfmoc.dialects import forms, render
 from pfmoc.dialects.base import BODY, NOT_JSON, Dialect, Form
 from pfmoc.dialects.fields import MISSING_ANYWHERE, Field
 from pfmoc.dialects.pfcon3 import ONE, ROOT
-from pfmoc.dialects.plugin import plugin_fields, plugin_spec
+from pfmoc.dialects.plugin import on_own_data, plugin_fields, plugin_spec
 from pfmoc.dialects.routes import Route
 from pfmoc.dialects.strings import EitherFields, in_strings, string_fields, string_spec
 from pfmoc.errors import InvalidRequest
 from pfmoc.http import Refusal, json_response, no_content
 from pfmoc.jobs.model import Kind, PluginSpec
-from pfmoc.storage.paths import KEY_PREFIX
 
 SERVER_VERSION = f"6.3.1+pfmoc.{__version__}"
 """The release of pman whose manners these are, and ours."""
@@ -110,9 +109,8 @@ def _spec(jid: str, values: dict[str, Any]) -> PluginSpec:
     :raises InvalidRequest: a command line that cannot be split
     :raises Refusal: pman puts the names of fields in quotes; or one of two directories is missing
     """
-    own = f"{KEY_PREFIX}{jid}"
     if in_strings(values):
-        return replace(string_spec(values), input_dirs=(f"{own}/incoming",), output_dir=f"{own}/outgoing", placed=True)
+        return on_own_data(jid, string_spec(values))
     places = {field.name: values[field.name] for field in _PLACES}
     missing = [name for name, value in places.items() if value is None]
     if len(missing) == 1:
@@ -121,6 +119,7 @@ def _spec(jid: str, values: dict[str, Any]) -> PluginSpec:
         spec = plugin_spec({**values, "input_dirs": [], "output_dir": None})
     except InvalidRequest as bad:
         raise Refusal(400, f'"{bad.field}"{bad.message.removeprefix(f"{bad.field}:")}') from bad
-    where = ("incoming", "outgoing")
-    incoming, outgoing = (f"{own}/{name}" for name in where) if missing else places.values()
+    if missing:
+        return on_own_data(jid, spec)
+    incoming, outgoing = places.values()
     return replace(spec, input_dirs=(incoming,), output_dir=outgoing, placed=True)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from pfmoc.compute.base import Limits
 from pfmoc.dialects.fields import MISSING_IN_FORM, Field, FieldSet, Values, whole_number
 from pfmoc.dialects.forms import FILE_FIELD, Received
-from pfmoc.dialects.plugin import JID, plugin_spec, require_upload
+from pfmoc.dialects.plugin import JID, limits_of, plugin_spec, require_upload
 from pfmoc.errors import InvalidRequest
 from pfmoc.http import Refusal
 from pfmoc.jobs.model import PluginSpec, PluginType
@@ -107,12 +106,7 @@ def string_spec(values: Mapping[str, Any]) -> PluginSpec:
         image=values["image"],
         entrypoint=(*_split("execshell", values["execshell"]), program),
         type=PluginType(values["type"]),
-        limits=Limits(
-            number_of_workers=values["number_of_workers"],
-            cpu_millicores=values["cpu_limit"],
-            memory_mib=values["memory_limit"],
-            gpus=values["gpu_limit"],
-        ),
+        limits=limits_of(values),
         auid=values["auid"],
         args=_split("cmd_args", values["cmd_args"]),
         args_path_flags=tuple(filter(None, (flag.strip() for flag in values["cmd_path_flags"].split(",")))),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Self
 
 from cachetools import LRUCache
 
-from pfmoc.jobs.model import Job, Kind, Phase
+from pfmoc.jobs.model import Job, Kind
 from pfmoc.jobs.records import Records
 
 _ENDED_JOBS = 20_000
@@ -30,13 +29,11 @@ class Board:
         self._live: dict[JobKey, Job] = {}
         self._ended: LRUCache[JobKey, Job] = LRUCache(_ENDED_JOBS)
         self._logs: LRUCache[JobKey, str] = LRUCache(_LOG_BYTES, getsizeof=len)
-        self.counts: Counter[tuple[Kind, Phase]] = Counter()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._records)
             self._live = {job.key: job for job in await self._records.live()}
-            self.counts = await self._records.counts()
             self._stack = stack.pop_all()
         return self
 
@@ -64,11 +61,7 @@ class Board:
 
     async def save(self, job: Job, *, log: str = "") -> None:
         """Put a job up as it stands now."""
-        before = await self.find(*job.key)
         await self._records.save(job, log=log)
-        if before is not None:
-            self.counts[before.kind, before.phase] -= 1
-        self.counts[job.kind, job.phase] += 1
         self._drop(job)
         if job.phase.terminal:
             self._ended[job.key] = job
@@ -87,7 +80,6 @@ class Board:
     async def forget(self, job: Job) -> None:
         """Take a job down for good."""
         await self._records.forget(*job.key)
-        self.counts[job.kind, job.phase] -= 1
         self._drop(job)
 
     def _drop(self, job: Job) -> None:

@@ -9,28 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import ParamSpec, Self
 
+from pfmoc.backoff import Backoff
 from pfmoc.compute.base import Compute, Observation
 from pfmoc.errors import PfmocError
 from pfmoc.jobs.board import Board
 from pfmoc.jobs.lifecycle import PHASE_OF_RUN, move, observe
-from pfmoc.jobs.locks import KeyedLocks
 from pfmoc.jobs.model import Job, Kind, Phase, PluginSpec, Spec
+from pfmoc.locks import KeyedLocks
 from pfmoc.storage.base import Inputs, Storage
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
 RESYNC_S = 20.0
 """Seconds between two listings: the bound on how long a silently lost event can hide the end of a run."""
-_BACKOFF_S = (0.5, 15.0)
-"""First and longest pause after the compute environment failed to answer."""
+_BACKOFF = Backoff(first_s=0.5, longest_s=15.0, factor=2.0)
+"""After the compute environment failed to answer."""
 
 
 class Follower:
@@ -76,7 +76,7 @@ class Follower:
                 log += f"\npfmoc: left out {sealed.dropped_links} .chrislink files that the plugin wrote\n"
                 extra["dropped_links"] = sealed.dropped_links
         await self._board.save(job, log=log)
-        _logger.info("a plugin job ended", extra=extra)
+        _log.info("a plugin job ended", extra=extra)
 
     async def resolve(self, job: Job) -> Job | None:
         """Find out what became of a job that was begun without an answer to its client.
@@ -102,30 +102,26 @@ class Follower:
         await self._board.forget(job)
 
     async def _watch(self) -> None:
-        pause = _BACKOFF_S[0]
+        pauses = _BACKOFF.pauses()
         while True:
             try:
                 async for seen in self._compute.watch():
-                    pause = _BACKOFF_S[0]
+                    pauses = _BACKOFF.pauses()
                     self._spawn(self._apply, seen)
             except PfmocError as error:
                 self.stale = f"the watch on the compute environment broke: {error.message}"
-                _logger.warning("the watch on the compute environment broke", extra={"cause": error.message})
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            pause = min(2 * pause, _BACKOFF_S[1])
+                _log.warning("the watch on the compute environment broke", extra={"cause": error.message})
+            await asyncio.sleep(next(pauses))
             await self._list()
 
     async def _resync(self) -> None:
-        pause = _BACKOFF_S[0]
+        pauses = _BACKOFF.pauses()
         while True:
-            if not (self.stale or self._plugin_jobs()):
-                await asyncio.sleep(RESYNC_S)
-            elif await self._list():
-                pause = _BACKOFF_S[0]
+            if not (self.stale or self._plugin_jobs()) or await self._list():
+                pauses = _BACKOFF.pauses()
                 await asyncio.sleep(RESYNC_S)
             else:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                pause = min(2 * pause, _BACKOFF_S[1])
+                await asyncio.sleep(next(pauses))
 
     async def _list(self) -> bool:
         """Bring the board in step with all runs. Returns False when the compute environment did not answer."""
@@ -133,7 +129,7 @@ class Follower:
             runs = {seen.name: seen for seen in await self._compute.runs()}
         except PfmocError as error:
             self.stale = f"the compute environment cannot be listed: {error.message}"
-            _logger.warning("the compute environment cannot be listed", extra={"cause": error.message})
+            _log.warning("the compute environment cannot be listed", extra={"cause": error.message})
             return False
         known = set()
         for job in self._plugin_jobs():
@@ -158,6 +154,9 @@ class Follower:
             if job is None or job.engine_name != seen.name:
                 return
             moved = observe(job, seen)
+            if moved.phase.terminal and not job.phase.terminal:
+                # While this waited for the lock, the run may have made way for another of its name. Only the engine can tell.
+                moved = observe(job, await self._compute.inspect(seen.name) or seen)
             if moved != job:
                 await self.settle(moved)
 
@@ -171,7 +170,7 @@ class Follower:
             elif await self._compute.inspect(now.engine_name) is None:
                 lost = move(now, Phase.LOST, message="the run is gone from the compute environment; its outcome is unknown")
                 await self._board.save(lost)
-                _logger.warning("a run is gone from the compute environment", extra={"jid": now.jid})
+                _log.warning("a run is gone from the compute environment", extra={"jid": now.jid})
 
     async def _adopt(self, seen: Observation) -> None:
         """Put a run on the board whose record was lost, so that its client is answered."""
@@ -182,7 +181,7 @@ class Follower:
             job = Job(jid=seen.jid, kind=Kind.PLUGIN, spec=None, phase=Phase.STARTING)
             if job.engine_name == seen.name:
                 await self.settle(observe(job, seen))
-                _logger.warning("adopted a run that had no record", extra={"jid": seen.jid})
+                _log.warning("adopted a run that had no record", extra={"jid": seen.jid})
 
     def _spawn(self, work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
         async def guarded() -> None:
@@ -190,9 +189,9 @@ class Follower:
             try:
                 await work(*args, **kwargs)
             except PfmocError as error:
-                _logger.warning("a job could not be brought in step yet", extra={"cause": error.message})
-            except Exception:  # a bug met with one job must not end the watch on all others
-                _logger.exception("a job could not be brought in step")
+                _log.warning("a job could not be brought in step yet", extra={"cause": error.message})
+            except Exception:  # noqa: BLE001 - a bug met with one job must not end the watch on all others
+                _log.exception("a job could not be brought in step")
 
         task = asyncio.create_task(guarded())
         self._tasks.add(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from pfmoc.compute.base import INCOMING, OUTGOING, Limits
@@ -170,3 +171,8 @@ def _localized(args: Sequence[str], path_flags: frozenset[str]) -> list[str]:
 def joined(argv: Sequence[str]) -> str:
     """One string for a command line, quoted as Docker's dialect of pfcon does it (contract 2.7)."""
     return shlex.join(argv)
+
+
+def now() -> str:
+    """The moment, as it stands in records."""
+    return datetime.now(UTC).isoformat()

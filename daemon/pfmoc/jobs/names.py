@@ -16,8 +16,11 @@ _JID = re.compile(JID_PATTERN)
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _DNS_LABEL_MAX = 63
 _HASH_LENGTH = 10
+_HASHED = re.compile(rf".*-[0-9a-f]{{{_HASH_LENGTH}}}")
 
-RESERVED = frozenset({"auth-token", "cmd", "copyjobs", "deletejobs", "health", "jobs", "openapi.json", "pluginjobs", "uploadjobs"})
+RESERVED = frozenset(
+    {"auth-token", "cmd", "copyjobs", "deletejobs", "health", "jobs", "openapi.json", "pluginjobs", "uploadjobs"}
+)
 """Ids that the routes of some dialect would shadow (contract 0, URL collisions)."""
 
 
@@ -42,10 +45,11 @@ def engine_name(jid: str, suffix: str = "") -> str:
     """Map a job id to a DNS label of at most 63 characters, one to one.
 
     An id that already is such a label stays as it is; any other is lowered, cleaned, cut, and told apart by a hash of the
-    original. ``x.y`` and ``x_y`` get different names, and so do ``A`` and ``a``.
+    original. ``x.y`` and ``x_y`` get different names, and so do ``A`` and ``a``. One that ends as if it had been told apart that
+    way is hashed too, or it could be chosen to be another's name.
     """
     plain = f"{jid}-{suffix}" if suffix else jid
-    if len(plain) <= _DNS_LABEL_MAX and _DNS_LABEL.fullmatch(plain):
+    if len(plain) <= _DNS_LABEL_MAX and _DNS_LABEL.fullmatch(plain) and not _HASHED.fullmatch(plain):
         return plain
     digest = hashlib.sha256(plain.encode()).hexdigest()[:_HASH_LENGTH]
     stem = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")

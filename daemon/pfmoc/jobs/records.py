@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -66,6 +65,12 @@ class Records:
         self._state_dir = state_dir
 
     async def __aenter__(self) -> Self:
+        try:
+            return await self._open()
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise StartError(f"PFMOC_STATE_DIR: the job records below {self._state_dir} cannot be opened: {error}") from error
+
+    async def _open(self) -> Self:
         async with AsyncExitStack() as stack:
             self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             stack.enter_context(_locked(self._state_dir / "lock"))
@@ -108,11 +113,6 @@ class Records:
         query = f"SELECT {_COLUMNS} FROM job WHERE phase NOT IN ({marks})"  # noqa: S608 - constants
         async with _mapped(), self._db.execute(query, _TERMINAL) as rows:
             return [_job(row) for row in await rows.fetchall()]
-
-    async def counts(self) -> Counter[tuple[Kind, Phase]]:
-        """Count the jobs by kind and phase."""
-        async with _mapped(), self._db.execute("SELECT kind, phase, COUNT(*) FROM job GROUP BY kind, phase") as rows:
-            return Counter({(Kind(kind), Phase(phase)): count for kind, phase, count in await rows.fetchall()})
 
     async def forget(self, jid: str, kind: Kind) -> None:
         """Remove a job's record; absent is fine."""

@@ -7,20 +7,19 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cachetools import TTLCache
-
+from pfmoc.backoff import Backoff
 from pfmoc.compute.base import Compute, Run
 from pfmoc.errors import Conflict, InvalidRequest, NoSuchJob, PfmocError, Unavailable
 from pfmoc.jobs.board import Board, JobKey
 from pfmoc.jobs.follower import Follower
 from pfmoc.jobs.lifecycle import move, observe
-from pfmoc.jobs.locks import KeyedLocks
-from pfmoc.jobs.model import CopySpec, DeleteSpec, Job, Kind, Phase, PluginSpec, Spec, Status, UploadSpec, joined
+from pfmoc.jobs.model import CopySpec, DeleteSpec, Job, Kind, Phase, PluginSpec, Spec, Status, UploadSpec, joined, now
+from pfmoc.jobs.tails import Tails
+from pfmoc.locks import KeyedLocks
 from pfmoc.settings import Settings
 from pfmoc.storage.base import Inputs, Mounts, Staged, Storage
 
@@ -28,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 _COPIES_AT_ONCE = 4
 """Copy jobs that move data at one time; the others wait, and say ``notStarted``."""
-_LOG_LIFE_S = 1.0
-"""Seconds for which the log of a running job is answered from memory: pollers come in crowds."""
+_SAVING = Backoff(first_s=0.5, longest_s=15.0, factor=2.0)
+"""While the end of a job cannot be written down."""
 _NOT_COMPARED = frozenset({"env", "auid", "placed"})
 """Fields in which two requests for one job may differ: the token in the environment changes from try to try, and the second may
 come by another dialect."""
@@ -69,7 +68,7 @@ class Jobs:
         self._flights: dict[JobKey, _Flight] = {}
         self._work: dict[JobKey, asyncio.Task[None]] = {}
         self._copies = asyncio.Semaphore(_COPIES_AT_ONCE)
-        self._logs: TTLCache[JobKey, asyncio.Task[str]] = TTLCache(maxsize=256, ttl=_LOG_LIFE_S)
+        self._tails = Tails(compute, lines=settings.job_logs_tail)
         self._follower = Follower(
             board=self.board, compute=compute, storage_of=self._storage_of, locks=self._locks, log_tail=settings.job_logs_tail
         )
@@ -138,21 +137,29 @@ class Jobs:
         return _skipped(jid, Kind.UPLOAD, spec, "uploadSkipped")
 
     async def submit_delete(self, jid: str, spec: DeleteSpec) -> Submission:
-        """Remove the job's data in the background. Where there are none: message ``deleteSkipped``.
+        """End what goes on under the id, and remove its data, in the background. Where there is neither: ``deleteSkipped``.
+
+        A copy that waits for its turn has no data yet, and the plugin of storage without copies never has: CUBE cancels both
+        with this one request.
 
         :raises Conflict: a sibling is active and ``delete_active`` is ``refuse``
         """
-        if not self.storage.holds(jid):
+        active = await self._active(jid)
+        if active is None and not self.storage.holds(jid):
             return _skipped(jid, Kind.DELETE, spec, "deleteSkipped")
-        if self.settings.delete_active == "refuse":
-            for kind in (Kind.COPY, Kind.PLUGIN, Kind.UPLOAD):
-                sibling = await self.board.find(jid, kind)
-                if sibling is not None and not sibling.phase.terminal:
-                    raise Conflict(
-                        f"The {kind} job is still active (status: {sibling.status})."
-                        " All jobs must finish before scheduling a delete job."
-                    )
+        if active is not None and self.settings.delete_active == "refuse":
+            raise Conflict(
+                f"The {active.kind} job is still active (status: {active.status})."
+                " All jobs must finish before scheduling a delete job."
+            )
         return await self._in_background((jid, Kind.DELETE), spec)
+
+    async def _active(self, jid: str) -> Job | None:
+        for kind in (Kind.COPY, Kind.PLUGIN):
+            job = await self.board.find(jid, kind)
+            if job is not None and not job.phase.terminal:
+                return job
+        return None
 
     # Data ahead of the job (the services before pfcon 3)
 
@@ -175,7 +182,7 @@ class Jobs:
             staged = await self.storage.stage(inputs)
             if await self.board.find(jid, Kind.PLUGIN) is not None:
                 await self._forget(jid, Kind.PLUGIN)
-            pushed = Job(jid=jid, kind=Kind.COPY, spec=CopySpec(), phase=Phase.SUCCEEDED, message="pushed", timestamp=_now())
+            pushed = Job(jid=jid, kind=Kind.COPY, spec=CopySpec(), phase=Phase.SUCCEEDED, message="pushed", timestamp=now())
             await self.board.save(pushed)
         return staged
 
@@ -202,16 +209,12 @@ class Jobs:
         return job
 
     async def log(self, job: Job) -> str:
-        """Return the tail of the job's log: kept for an ended job, fetched for a running one."""
+        """Return the tail of the job's log: kept for an ended job; of a running one the last that could be fetched."""
         if job.phase.terminal:
             return await self.board.log(job)
         if job.kind is not Kind.PLUGIN or job.phase in (Phase.STAGING, Phase.STARTING):
             return ""
-        fetch = self._logs.get(job.key)
-        if fetch is None:
-            fetch = asyncio.create_task(self.compute.logs(job.engine_name, tail=self.settings.job_logs_tail))
-            self._logs[job.key] = fetch
-        return await asyncio.shield(fetch)
+        return await self._tails.tail(job.engine_name)
 
     async def listing(self, jid: str, job_output_path: str) -> list[str]:
         """Relative names of the output files (storage in the network).
@@ -331,20 +334,17 @@ class Jobs:
             raise InvalidRequest("input_dir", "this compute resource has no storage that its clients share")
         return self.placed
 
-    def _run(self, job: Job, spec: PluginSpec, mounts: Mounts) -> Run:
-        env = dict(pair.split("=", 1) for pair in spec.env)
-        if self.settings.home_workaround:
-            env["HOME"] = "/tmp"  # noqa: S108 - upstream's ENABLE_HOME_WORKAROUND; the path is in the plugin's own container
+    @staticmethod
+    def _run(job: Job, spec: PluginSpec, mounts: Mounts) -> Run:
         return Run(
             name=job.engine_name,
             jid=job.jid,
             image=spec.image,
             argv=spec.command(),
-            env=env,
+            env=dict(pair.split("=", 1) for pair in spec.env),
             incoming=mounts.incoming,
             outgoing=mounts.outgoing,
             limits=spec.limits,
-            labels=self.settings.job_labels,
         )
 
     async def _undo(self, job: Job) -> None:
@@ -356,7 +356,7 @@ class Jobs:
 
     async def _in_background(self, key: JobKey, spec: CopySpec | DeleteSpec) -> Submission:
         async def begin() -> Submission:
-            job = Job(jid=key[0], kind=key[1], spec=spec, phase=Phase.PENDING, timestamp=_now())
+            job = Job(jid=key[0], kind=key[1], spec=spec, phase=Phase.PENDING, timestamp=now())
             await self.board.save(job)
             self._spawn(job)
             return Submission(job=job)
@@ -391,35 +391,46 @@ class Jobs:
         """Move to RUNNING; a job that a restart found there stays."""
         if job.phase is Phase.RUNNING:
             return job
-        job = move(job, Phase.RUNNING, message="running", timestamp=_now())
+        job = move(job, Phase.RUNNING, message="running", timestamp=now())
         await self.board.save(job)
         return job
 
     async def _end(self, job: Job, phase: Phase, log: str) -> None:
+        """Write the end down, however long the disk of the records is full: nobody else will."""
         message = "finished" if phase is Phase.SUCCEEDED else log
-        await self.board.save(move(job, phase, message=message, timestamp=_now()), log=log)
+        ended = move(job, phase, message=message, timestamp=now())
+        for pause in _SAVING.pauses():
+            try:
+                await self.board.save(ended, log=log)
+                break
+            except PfmocError as error:
+                _log.warning("the end of a job cannot be written down yet", extra=_extra(job, error))
+            await asyncio.sleep(pause)
 
     async def _copy(self, job: Job, spec: CopySpec) -> str:
         staged = await self.storage.stage(Inputs(jid=job.jid, input_dirs=spec.input_dirs, output_dir=spec.output_dir))
         return f"Copied {staged.nfiles} files."
 
     async def _delete(self, job: Job) -> str:
-        for kind in (Kind.COPY, Kind.PLUGIN):
-            await self._cancel(job.jid, kind)
-        await self.storage.discard(job.jid)
+        siblings = (Kind.COPY, Kind.PLUGIN)
+        for kind in siblings:
+            await self._halt((job.jid, kind))
+        async with self._locks.hold(job.jid):  # a sibling that comes now finds no data half removed
+            for kind in siblings:
+                await self._cancel(job.jid, kind)
+            await self.storage.discard(job.jid)
         return "Removed the job's data."
 
     async def _cancel(self, jid: str, kind: Kind) -> None:
-        """End a sibling that goes on; it stays on the board, as failed."""
-        await self._halt((jid, kind))
-        async with self._locks.hold(jid):
-            job = await self.board.find(jid, kind)
-            if job is None or job.phase.terminal:
-                return
-            log = await self.log(job)
-            if kind is Kind.PLUGIN:
-                await self.compute.remove(job.engine_name)
-            await self.board.save(move(job, Phase.FAILED, message="cancelled", timestamp=_now()), log=log)
+        """End a sibling that goes on; it stays on the board, as failed. The caller holds the lock."""
+        await self._halt_work((jid, kind))
+        job = await self.board.find(jid, kind)
+        if job is None or job.phase.terminal:
+            return
+        log = await self.log(job)
+        if kind is Kind.PLUGIN:
+            await self.compute.remove(job.engine_name)
+        await self.board.save(move(job, Phase.FAILED, message="cancelled", timestamp=now()), log=log)
 
     async def _halt(self, key: JobKey) -> None:
         """Stop what this daemon itself does for a job: staging, or work in the background. A run is not touched."""
@@ -430,6 +441,9 @@ class Jobs:
                 flight.halted = True
                 flight.task.cancel()
             await asyncio.wait([flight.task])
+        await self._halt_work(key)
+
+    async def _halt_work(self, key: JobKey) -> None:
         work = self._work.get(key)
         if work is not None:
             work.cancel()
@@ -441,7 +455,7 @@ class Jobs:
         if kind is Kind.PLUGIN:
             name = Job(jid=jid, kind=kind, spec=None, phase=Phase.LOST).engine_name
             await self.compute.remove(name)
-            self._logs.pop((jid, kind), None)
+            self._tails.forget(name)
         if job is not None:
             await self.board.forget(job)
         return job is not None
@@ -456,14 +470,11 @@ class Jobs:
 
     async def _stop(self) -> None:
         """Stop working; copy and delete jobs stay on the board as they are, for the next daemon."""
-        tasks = [flight.task for flight in self._flights.values()] + list(self._work.values()) + list(self._logs.values())
+        tasks = [flight.task for flight in self._flights.values()] + list(self._work.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
+        await self._tails.close()
 
 
 def _skipped(jid: str, kind: Kind, spec: Spec, message: str) -> Submission:

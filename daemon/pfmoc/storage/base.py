@@ -119,7 +119,3 @@ class Storage(ABC):
     @abstractmethod
     async def discard(self, jid: str) -> None:
         """Remove ``key-<jid>`` and all below it. Absent data is not an error; user data is never touched."""
-
-    @abstractmethod
-    async def job_ids(self) -> list[str]:
-        """Ids of all jobs that have a ``key-<jid>`` directory."""

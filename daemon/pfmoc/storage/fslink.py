@@ -51,7 +51,8 @@ class FslinkStorage(SharedStorage):
         :raises InvalidRequest: an input is missing, or a link cannot be followed
         :raises TooLarge: there are more files than the limit
         """
-        return await workers.run(lambda stop: self._stage(inputs, stop))
+        async with self.turns.hold(inputs.jid):
+            return await workers.run(lambda stop: self._stage(inputs, stop))
 
     def mounts(self, inputs: Inputs) -> Mounts:
         """The staged input, and the user's output directory, made writable for the plugin."""

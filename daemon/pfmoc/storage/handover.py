@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pfmoc.settings import Settings
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _ALL = 0o777
 
@@ -20,10 +20,12 @@ class Handover:
     """Who will write to an output directory.
 
     :param same_user: plugins run as the daemon's own user (the ``process`` environment): nothing needs to be done
+    :param by_path: plugins are another user's processes: they come to their directories by the paths, not by mounts
     :param uid: the one user that all plugins run as; None when images, or chance, decide
     """
 
     same_user: bool
+    by_path: bool = False
     uid: int | None = None
     gid: int | None = None
 
@@ -34,7 +36,7 @@ class Handover:
         bring any user, and rootless engines shift them. What keeps other users of this host out then is the directory above
         (``private_mode``); a container enters by its mount and needs no way through that.
         """
-        path.mkdir(mode=0o755)
+        path.mkdir(mode=0o755, exist_ok=True)  # whoever asks for the output while the input is staged makes it too
         if self.same_user:
             return
         if self.uid is not None and os.geteuid() == 0:
@@ -55,22 +57,23 @@ class Handover:
         try:
             path.chmod(_ALL)
         except PermissionError:
-            log.debug("left the mode of an output directory as it is: it belongs to user %d", found.st_uid)
+            _log.debug("left the mode of an output directory as it is: it belongs to user %d", found.st_uid)
 
-    @staticmethod
-    def private_mode() -> int:
+    def private_mode(self) -> int:
         """Mode of a job's directory: closed to others.
 
         But where the daemon is not root, the engine may be a root that a file server takes for nobody, and must pass through.
         """
-        return 0o700 if os.geteuid() == 0 else 0o711
+        return 0o700 if os.geteuid() == 0 and not self.by_path else 0o711
 
 
 def handover(settings: Settings) -> Handover:
     """Read from the settings who plugins run as."""
     user = settings.container_user
+    process, another = settings.container_env == "process", bool(user.uid or user.gid)
     return Handover(
-        same_user=settings.container_env == "process",
+        same_user=process and not another,
+        by_path=process and another,
         uid=int(user.uid) if user.uid.isdigit() else None,
         gid=int(user.gid) if user.gid.isdigit() else None,
     )

@@ -10,11 +10,12 @@ from abc import abstractmethod
 from pathlib import Path
 
 from pfmoc.errors import InvalidRequest, StorageUnavailable
+from pfmoc.locks import KeyedLocks
 from pfmoc.storage import trees, workers
 from pfmoc.storage.base import Inputs, Sealed, Storage
 from pfmoc.storage.failures import storage_errors, translated
 from pfmoc.storage.handover import Handover
-from pfmoc.storage.paths import KEY_PREFIX, BadPath, StoreBase
+from pfmoc.storage.paths import BadPath, StoreBase
 from pfmoc.storage.workers import Stop
 
 _PROBE = b"pfmoc storage probe\n"
@@ -26,6 +27,8 @@ class LocalStorage(Storage):
     def __init__(self, *, storebase: StoreBase, handover: Handover) -> None:
         self.storebase = storebase
         self.handover = handover
+        self.turns = KeyedLocks()
+        """By job id: held by whoever fills ``key-<jid>``, or removes it."""
 
     async def probe(self) -> None:
         """Prove that storage can be read and written: a small file is written, synced, read and removed."""
@@ -52,20 +55,8 @@ class LocalStorage(Storage):
             with storage_errors():
                 trees.remove(path, stop=stop)
 
-        await workers.run(remove)
-
-    async def job_ids(self) -> list[str]:
-        """Ids of all jobs that have a ``key-<jid>`` directory."""
-
-        def ids(_: Stop) -> list[str]:
-            with storage_errors(), os.scandir(self.storebase.root) as entries:
-                return sorted(
-                    entry.name.removeprefix(KEY_PREFIX)
-                    for entry in entries
-                    if entry.name.startswith(KEY_PREFIX) and entry.is_dir(follow_symlinks=False)
-                )
-
-        return await workers.run(ids, pool=workers.QUICK)
+        async with self.turns.hold(jid):
+            await workers.run(remove)
 
     @abstractmethod
     def _seal(self, inputs: Inputs, stop: Stop) -> Sealed: ...
@@ -81,7 +72,7 @@ class LocalStorage(Storage):
         path = self._key_dir(jid)
         trees.remove(path, stop=stop)
         path.mkdir(mode=0o700)
-        path.chmod(Handover.private_mode())
+        path.chmod(self.handover.private_mode())
         return path
 
     def _probe(self) -> None:

@@ -25,7 +25,7 @@ REGULAR = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEX
 """For files that are expected to be regular: a fifo in their place does not block the opener."""
 LINK_SUFFIX = ".chrislink"
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _PASSES = 20
@@ -164,7 +164,7 @@ def _drop(level: Level, name: str) -> None:
         pass
     except PermissionError:
         # The plugin ran as another user, and the daemon is not root. The job has ended all the same.
-        log.warning("a link that a plugin wrote cannot be removed", extra={"path": level.join(name)})
+        _log.warning("a link that a plugin wrote cannot be removed", extra={"path": level.join(name)})
 
 
 def make_directories(root: int, path: str) -> None:

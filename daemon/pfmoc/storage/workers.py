@@ -1,4 +1,4 @@
-"""Threads that do the blocking work of storage, and how such work is told to stop.
+"""Threads that do the blocking work of storage, and of ``pfmoc run``; and how such work is told to stop.
 
 There are several pools beside asyncio's default one, so that work never waits behind work of a longer kind: a probe behind a
 listing, a listing behind a copy. How many threads touch files at once is bounded over all jobs: each takes turns with the event

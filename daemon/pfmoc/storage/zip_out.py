@@ -28,8 +28,6 @@ from pfmoc.storage.packing import Changed, Memory
 from pfmoc.storage.trees import LINK_SUFFIX, Level, walk
 from pfmoc.storage.workers import Stop
 
-MEASURE_BELOW = 64 << 20
-"""Bytes of all files: archives of less are worth packing twice, to know their length beforehand."""
 _CHUNK = 256 << 10
 _CENTRAL_IN_MEMORY = 4 << 20
 _EVERYTHING = 1 << 63

@@ -50,7 +50,8 @@ class ZipfileStorage(LocalStorage):
         upload = inputs.upload
         if upload is None:
             raise InvalidRequest("data_file", "field is required")
-        return await workers.run(lambda stop: self._stage(inputs.jid, upload, stop))
+        async with self.turns.hold(inputs.jid):
+            return await workers.run(lambda stop: self._stage(inputs.jid, upload, stop))
 
     def mounts(self, inputs: Inputs) -> Mounts:
         """The two directories below ``key-<jid>``."""

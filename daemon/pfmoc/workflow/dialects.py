@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp.payload import Payload
 from pydantic import TypeAdapter
 
-from pfmoc.workflow.backoff import Patience
+from pfmoc.workflow.patience import Patience
 from pfmoc.workflow.problems import LostContact, NodeFailed, Refused
 from pfmoc.workflow.server import Reply, Server
 from pfmoc.workflow.text import plain

@@ -117,7 +117,7 @@ def location(parts: Sequence[int | str]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's own
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 import aiohttp
 
-from pfmoc.workflow.backoff import Patience
-from pfmoc.workflow.files import read_json, write_json
+from pfmoc.durable import read_json, write_json
+from pfmoc.workflow.patience import Patience
 from pfmoc.workflow.server import SLOW_S, Reply, Server, Transient
 
 Progress = Callable[[int, int | None], None]

@@ -12,9 +12,9 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from pfmoc.workflow.files import read_json, write_json
+from pfmoc.durable import read_json, write_json
+from pfmoc.storage.workers import Stop
 from pfmoc.workflow.problems import Damaged
-from pfmoc.workflow.stop import Stop
 
 CHUNK = 1 << 20
 """Bytes read at once."""

@@ -13,8 +13,9 @@ from pathlib import Path
 import aiohttp
 
 from pfmoc import __version__
+from pfmoc.backoff import Backoff
+from pfmoc.storage import workers
 from pfmoc.workflow import graph
-from pfmoc.workflow.backoff import Backoff
 from pfmoc.workflow.dialects import detected
 from pfmoc.workflow.inputs import Tree
 from pfmoc.workflow.manifest import Manifest, survey, verify
@@ -25,7 +26,6 @@ from pfmoc.workflow.resources import Resource
 from pfmoc.workflow.server import Server
 from pfmoc.workflow.state import NodeState, Phase, RunState
 from pfmoc.workflow.step import Step
-from pfmoc.workflow.stop import in_thread
 from pfmoc.workflow.transport import Transport, transport_for
 from pfmoc.workflow.workflow import INPUT, Node, Workflow
 
@@ -146,7 +146,7 @@ class Run:
             # Files are held against these digests as they are sent.
             manifest = Manifest.load(path, digest=self.state.input_digest)
         else:
-            manifest = await in_thread(lambda stop: survey(source, stop))
+            manifest = await workers.run(lambda stop: survey(source, stop))
             manifest.save(path)
             self.state.input_digest = manifest.digest
             self.state.save()
@@ -156,7 +156,7 @@ class Run:
         root = self.wanted.output / name
         manifest = Manifest.load(self.state.manifest(name), digest=self.state.nodes[name].digest)
         try:
-            await in_thread(lambda stop: verify(root, manifest, stop))
+            await workers.run(lambda stop: verify(root, manifest, stop))
         except Damaged as error:
             raise Damaged(
                 f"{error.message}; put it back, or remove {root} to run the node and all that depends on it again"

@@ -13,7 +13,8 @@ from typing import Any
 
 import aiohttp
 
-from pfmoc.workflow.backoff import Backoff, Patience, retry_after
+from pfmoc.backoff import Backoff
+from pfmoc.workflow.patience import Patience, retry_after
 from pfmoc.workflow.problems import LostContact, Refused, WorkflowError
 from pfmoc.workflow.resources import Resource
 from pfmoc.workflow.text import plain

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from pfmoc.storage.workers import Stop
 from pfmoc.workflow.inputs import InputFile
 from pfmoc.workflow.manifest import CHUNK, FileEntry, Hashing, Manifest, wire_name
 from pfmoc.workflow.problems import Damaged, NodeFailed
-from pfmoc.workflow.stop import Stop
 
 TOP = "pfmoc-runs"
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pfmoc.workflow.files import read_json, write_json
+from pfmoc.durable import read_json, write_json
 from pfmoc.workflow.problems import Problems
 
 DIRECTORY = ".pfmoc-run"

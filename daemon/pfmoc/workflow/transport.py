@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pfmoc.storage import workers
 from pfmoc.workflow.dialects import Compute, Dialect, Fields
 from pfmoc.workflow.download import Download
 from pfmoc.workflow.inputs import InputFile
 from pfmoc.workflow.manifest import Manifest
 from pfmoc.workflow.problems import Damaged, NodeFailed
 from pfmoc.workflow.shared import SharedDirectory
-from pfmoc.workflow.stop import in_thread
 from pfmoc.workflow.unzip import unzip
 from pfmoc.workflow.zip_stream import ZipPayload, length
 
@@ -63,7 +63,7 @@ class ZipTransport(Transport):
             download = Download(self.dialect.server, route, archive, progress=lambda done, total: moved("fetching", done, total))
             await download.run()
             try:
-                return await in_thread(lambda stop: unzip(archive, into, stop))
+                return await workers.run(lambda stop: unzip(archive, into, stop))
             except Damaged:
                 download.discard()
                 if last or not (mended or download.resumed):
@@ -85,7 +85,7 @@ class SharedTransport(Transport):
         """Put the input into place, let the server copy it if it must, and POST the job."""
         place = SharedDirectory(self._root, jid)
         total = sum(file.file.size for file in files)
-        await in_thread(lambda stop: place.put(files, stop, progress=lambda done: moved("sending", done, total)))
+        await workers.run(lambda stop: place.put(files, stop, progress=lambda done: moved("sending", done, total)))
         await self.dialect.copy(jid, input_dirs=[place.input_dir], output_dir=place.output_dir)
         more: Mapping[str, str | Sequence[str]] = {"input_dirs": [place.input_dir], "output_dir": place.output_dir}
         return await self.dialect.submit({**fields, **more}, None, jid=jid)
@@ -94,13 +94,13 @@ class SharedTransport(Transport):
         """Ask for the list of files, and copy them."""
         place = SharedDirectory(self._root, jid)
         names = await self.dialect.listing(jid, place.output_dir)
-        return await in_thread(lambda stop: place.take(names, into, stop, progress=lambda done: moved("fetching", done, None)))
+        return await workers.run(lambda stop: place.take(names, into, stop, progress=lambda done: moved("fetching", done, None)))
 
     async def remove(self, jid: str, *, ended: bool) -> None:
         """The job, and the directory that is ours."""
         await super().remove(jid, ended=ended)
         place = SharedDirectory(self._root, jid)
-        await in_thread(lambda _: place.remove())
+        await workers.run(lambda _: place.remove())
 
 
 def transport_for(dialect: Dialect) -> Transport:

@@ -8,9 +8,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from pfmoc.storage.workers import Stop
 from pfmoc.workflow.manifest import CHUNK, FileEntry, Hashing, Manifest, wire_name
 from pfmoc.workflow.problems import Damaged
-from pfmoc.workflow.stop import Stop
 
 
 def unzip(archive: Path, into: Path, stop: Stop) -> Manifest:

@@ -14,12 +14,11 @@ from contextlib import closing
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
-from pfmoc.storage import zip_format
+from pfmoc.storage import workers, zip_format
 from pfmoc.storage.zip_format import Entry
 from pfmoc.workflow.inputs import InputFile
 from pfmoc.workflow.manifest import CHUNK, Hashing
 from pfmoc.workflow.problems import Damaged
-from pfmoc.workflow.stop import in_thread
 
 Progress = Callable[[int], None]
 """Told how many bytes have passed, from the beginning."""
@@ -42,11 +41,11 @@ class ZipPayload(Payload):
         """Bytes of the whole archive."""
         return self._length
 
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
         """Never wanted: it is no text."""
         raise TypeError("an archive is no text")
 
-    async def as_bytes(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002
+    async def as_bytes(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - aiohttp's signature
         """Never wanted: that would hold it in memory."""
         raise TypeError("an archive is sent in pieces")
 
@@ -54,12 +53,12 @@ class ZipPayload(Payload):
         """Send the archive."""
         await self.write_with_length(writer, None)
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002 - aiohttp's signature
         """Send the archive; its length is what ``size`` said."""
         done = 0
         source = pieces(self._files)
         with closing(source):
-            while piece := await in_thread(lambda _: _gathered(source)):
+            while piece := await workers.run(lambda _: _gathered(source)):
                 await writer.write(piece)
                 done += len(piece)
                 self._progress(done)

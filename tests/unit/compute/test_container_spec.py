@@ -20,7 +20,6 @@ RUN = Run(
     incoming=Path("/unused"),
     outgoing=Path("/unused"),
     limits=Limits(cpu_millicores=1500, memory_mib=300),
-    labels={"org.chrisproject.job_type": "plugin"},
 )
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Lab, install_tools, make_directories, settings_for
+from harness.lab import Lab, ended, install_tools, make_directories, settings_for
 from harness.waiting import eventually, until
 
+from pfmoc import durable
 from pfmoc.compute import proc, rundir
 from pfmoc.compute.base import Limits, Observation, Run, RunState
 from pfmoc.compute.cgroup import MemoryCgroup
@@ -41,11 +42,6 @@ if os.fork() == 0:
 os.wait()
 """
 """A program that leaves a daemon behind: forked twice, in a session of its own, with an empty environment."""
-
-
-@pytest.fixture
-def lab(process_lab: Lab) -> Lab:
-    return process_lab
 
 
 @pytest.fixture
@@ -87,17 +83,6 @@ def supervisor_of(runs: Path, name: str = "job") -> int:
     named = rundir.read_lock(runs / name)
     assert named is not None
     return named[0]
-
-
-async def ended(compute: ProcessCompute, name: str = "job") -> Observation:
-    async def ask() -> Observation | None:
-        seen = await compute.inspect(name)
-        assert seen is not None
-        return seen if seen.state.ended else None
-
-    seen = await eventually(ask)
-    assert seen is not None
-    return seen
 
 
 def cgroups_work() -> bool:
@@ -165,7 +150,7 @@ async def test_a_state_directory_that_cannot_be_written_is_unavailable(lab: Lab,
 
 async def test_what_a_killed_daemon_left_half_made_is_swept(process_settings: Settings, runs: Path):
     (runs / "half").mkdir(parents=True)
-    rundir.write_document(runs / "half/run.json", {"jid": "half", "image": "i", "cmd": "c", "created": rundir.now()})
+    durable.write_json(runs / "half/run.json", {"jid": "half", "image": "i", "cmd": "c", "created": rundir.now()})
     (runs / "half/tmp/locked").mkdir(parents=True)
     (runs / "half/tmp/locked/file").touch()
     (runs / "half/tmp/locked").chmod(0)
@@ -565,7 +550,9 @@ def small_disk(lab: Lab) -> Iterator[Path]:
 async def test_a_full_disk_swallows_neither_the_run_nor_its_outcome(lab: Lab, process_settings: Settings, small_disk: Path):
     settings = process_settings.model_copy(update={"state_dir": small_disk})
     async with ProcessCompute(settings) as compute:
-        await compute.start(lab.run("cat /dev/zero > fill; echo full; echo full; exit 3"))
+        # Filled any earlier, the disk would have no room for the word that the run has started.
+        await compute.start(lab.run('while [ ! -e "$1/go" ]; do sleep 0.02; done; cat /dev/zero > fill; echo full; exit 3'))
+        (lab.incoming / "go").touch()
         seen = await ended(compute)
         assert (seen.state, seen.exit_code) == (RunState.FAILED, 3)
         with pytest.raises(ComputeUnavailable, match="No space left on device"):

@@ -96,9 +96,7 @@ async def test_thousands_of_idle_connections_do_not_hurt(daemon, api):
     loop = asyncio.get_running_loop()
     host, port = daemon.url.removeprefix("http://").split(":")
     transports = [(await loop.create_connection(asyncio.Protocol, host, int(port)))[0] for _ in range(2000)]
-    started = loop.time()
     (await api.get("/livez")).expect(200)
-    assert loop.time() - started < 1
     assert process.memory_info().rss - memory < 2000 * 50_000
     await eventually(lambda: all(transport.is_closing() for transport in transports), what="idle connections to be closed")
     await eventually(lambda: process.num_fds() <= before + 5, what="descriptors to come back")

@@ -84,6 +84,12 @@ def test_a_number_is_accepted_as_text_and_an_empty_list_as_a_list():
     assert refused({"name": []}) == {"name": MISSING_IN_FORM}
 
 
+def test_what_json_calls_whole_is_whole():
+    assert FORM.parse({"name": ["n"], "count": [1.0]})["count"] == 1
+    assert "count" in refused({"name": ["n"], "count": [1.5]})
+    assert "count" in refused({"name": ["n"], "count": [float("inf")]})
+
+
 def test_generations_differ_in_whether_arguments_are_required():
     required = {form.name: [field.name for field in form.fields if field.required] for form in (PLUGIN, JOB, COPY)}
     always = ["auid", "number_of_workers", "cpu_limit", "memory_limit", "gpu_limit", "image", "entrypoint", "type"]

@@ -66,6 +66,11 @@ def test_ids_that_look_alike_get_different_names(one, other):
     assert engine_name(one) != engine_name(other)
 
 
+@pytest.mark.parametrize("jid", ["A", "x_y", "a" * 64])
+def test_the_engine_name_of_one_id_cannot_be_had_by_choosing_it_as_another(jid):
+    assert engine_name(engine_name(jid)) != engine_name(jid)
+
+
 def test_a_plain_id_is_its_own_engine_name():
     assert engine_name("chris-jid-7") == "chris-jid-7"
     assert engine_name("chris-jid-7", "copy") == "chris-jid-7-copy"

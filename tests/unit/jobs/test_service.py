@@ -6,8 +6,10 @@ import pytest
 from harness.waiting import eventually
 from harness.zips import zip_file
 
+from pfmoc.backoff import Backoff
 from pfmoc.compute.base import RunState
-from pfmoc.errors import ComputeRefused, ComputeUnavailable, Conflict, InvalidRequest, NoSuchJob, StartError
+from pfmoc.errors import ComputeRefused, ComputeUnavailable, Conflict, InvalidRequest, NoSuchJob, StartError, StorageFull
+from pfmoc.jobs import service
 from pfmoc.jobs.model import DeleteSpec, Kind, Phase, Status, UploadSpec
 
 
@@ -75,6 +77,21 @@ async def test_events_that_come_twice_late_or_backwards_change_nothing(zip_jobs,
     compute.emit(running)
     await asyncio.sleep(0.05)  # gives a wrong move the chance to be made
     assert await phase_of(zip_jobs, "j") is Phase.FAILED
+
+
+async def test_the_end_of_an_earlier_run_does_not_end_the_one_that_replaced_it(zip_jobs, compute, spec, upload):
+    await zip_jobs.submit_plugin("j", spec, upload=upload, copied=True)
+    ended = compute.finish("j", exit_code=1)
+    await until(zip_jobs, "j", Phase.FAILED)
+    compute.freeze()
+    again = asyncio.create_task(zip_jobs.submit_plugin("j", spec, upload=upload, copied=True))
+    await eventually(lambda: compute.calls[-1] == "remove")
+    compute.emit(ended)
+    await eventually(lambda: zip_jobs._locks._entries["j"].users == 2, what="the late event to wait for the lock")
+    compute.thaw()
+    await again
+    await eventually(lambda: "j" not in zip_jobs._locks._entries, what="the late event to be dealt with")
+    assert await phase_of(zip_jobs, "j") is Phase.RUNNING
 
 
 # Idempotence
@@ -167,6 +184,7 @@ async def test_an_outage_is_never_read_as_no_such_job(zip_jobs, compute, spec, u
     await zip_jobs.submit_plugin("j", spec, upload=upload, copied=True)
     compute.unavailable = True
     assert (await zip_jobs.get("j", Kind.PLUGIN)).status is Status.STARTED
+    assert await zip_jobs.log(await zip_jobs.get("j", Kind.PLUGIN)) == ""
     with pytest.raises(ComputeUnavailable):
         await zip_jobs.remove("j", Kind.PLUGIN)
     assert "compute" in await zip_jobs.probe()
@@ -246,6 +264,60 @@ async def test_delete_ends_what_runs_and_removes_the_data(zip_jobs, compute, spe
     assert await compute.inspect("j") is None
     cancelled = await zip_jobs.get("j", Kind.PLUGIN)
     assert (cancelled.status, cancelled.message) == (Status.FAILED, "cancelled")
+
+
+async def test_delete_ends_a_plugin_that_has_no_directory_of_its_own(make_jobs, compute, spec):
+    async with make_jobs(PFCON_INNETWORK="true", STORAGE_ENV="filesystem") as jobs:
+        plugin = replace(spec, input_dirs=["home/bob/in"], output_dir="home/bob/out")
+        await jobs.submit_plugin("j", plugin, copied=True)
+        await jobs.submit_delete("j", DeleteSpec())
+        await until(jobs, "j", Phase.SUCCEEDED, Kind.DELETE)
+        assert await compute.inspect("j") is None
+        assert (await jobs.get("j", Kind.PLUGIN)).message == "cancelled"
+
+
+async def test_delete_ends_a_copy_that_waits_for_its_turn(link_jobs, copy_spec, storebase):
+    for _ in range(4):
+        await link_jobs._copies.acquire()
+    await link_jobs.submit_copy("j", copy_spec)
+    await link_jobs.submit_delete("j", DeleteSpec())
+    await until(link_jobs, "j", Phase.SUCCEEDED, Kind.DELETE)
+    assert (await link_jobs.get("j", Kind.COPY)).message == "cancelled"
+    assert not (storebase / "key-j").exists()
+
+
+async def test_the_end_of_a_copy_is_told_even_if_the_records_were_full_then(link_jobs, copy_spec, monkeypatch):
+    save, failures = link_jobs.board.save, iter(range(2))
+
+    async def full_at_the_end(job, *, log=""):
+        if job.phase.terminal and next(failures, None) is not None:
+            raise StorageFull("the disk of the job records is full")
+        await save(job, log=log)
+
+    monkeypatch.setattr(link_jobs.board, "save", full_at_the_end)
+    monkeypatch.setattr(service, "_SAVING", Backoff(first_s=0.001))
+    await link_jobs.submit_copy("j", copy_spec)
+    await until(link_jobs, "j", Phase.SUCCEEDED, Kind.COPY)
+
+
+async def test_a_job_that_comes_while_its_data_are_removed_keeps_its_own(zip_jobs, compute, spec, upload, storebase, monkeypatch):
+    discard, removing, go = zip_jobs.storage.discard, asyncio.Event(), asyncio.Event()
+
+    async def slow(jid):
+        removing.set()
+        await go.wait()
+        await discard(jid)
+
+    await zip_jobs.submit_plugin("j", spec, upload=upload, copied=True)
+    monkeypatch.setattr(zip_jobs.storage, "discard", slow)
+    await zip_jobs.submit_delete("j", DeleteSpec())
+    await removing.wait()
+    again = asyncio.create_task(zip_jobs.submit_plugin("j", spec, upload=upload, copied=True))
+    await asyncio.wait([again], timeout=0.1)  # gives it the chance to come in between
+    go.set()
+    await again
+    await until(zip_jobs, "j", Phase.SUCCEEDED, Kind.DELETE)
+    assert (storebase / "key-j/incoming/d/b.txt").read_text() == "b"
 
 
 async def test_delete_waits_for_its_siblings_where_upstream_parity_is_wanted(make_jobs, compute, spec, upload, storebase):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from harness.zips import zip_file
 from storage_kit import MakeSettings, MakeZip
 
 from pfmoc.settings import Settings
@@ -55,10 +55,6 @@ def zip_storage(base: Path) -> ZipfileStorage:
 @pytest.fixture
 def make_zip(tmp_path: Path) -> MakeZip:
     def make(files: Mapping[str, bytes]) -> Path:
-        path = tmp_path / "upload.zip"
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in files.items():
-                archive.writestr(name, content)
-        return path
+        return zip_file(tmp_path / "upload.zip", files)
 
     return make

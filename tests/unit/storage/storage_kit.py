@@ -1,4 +1,4 @@
-"""Trees to plant and to read back, and zips that no honest program makes."""
+"""Zips that no honest program makes, and what storage's tests look at."""
 
 from __future__ import annotations
 
@@ -16,15 +16,6 @@ MakeSettings = Callable[..., Settings]
 MakeZip = Callable[[Mapping[str, bytes]], Path]
 
 
-def tree(path: Path) -> dict[str, bytes]:
-    """All regular files below a directory."""
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and not file.is_symlink()
-    }
-
-
 def names(path: Path) -> list[str]:
     """What a directory holds."""
     return sorted(entry.name for entry in path.iterdir())
@@ -33,14 +24,6 @@ def names(path: Path) -> list[str]:
 def open_files() -> int:
     """How many descriptors this process has."""
     return len(names(Path("/proc/self/fd")))
-
-
-def plant(path: Path, files: Mapping[str, bytes | str]) -> None:
-    """Write files, and the directories that they need."""
-    for name, content in files.items():
-        file = path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @dataclass(frozen=True, kw_only=True)

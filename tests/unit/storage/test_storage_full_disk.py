@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from storage_kit import MakeZip, names, plant, tree
+from harness.trees import contents, plant
+from storage_kit import MakeZip, names
 
 from pfmoc.errors import NoSuchData, StorageFull, StorageUnavailable, TooLarge
 from pfmoc.storage import zip_in
@@ -59,7 +60,7 @@ def test_a_disk_that_fills_while_unpacking(mount: Mount, make_zip: MakeZip, monk
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((4096,) * 10))
     with pytest.raises(StorageFull, match="no space or inodes left"):
         asyncio.run(storage.stage(Inputs(jid="job", upload=archive)))
-    assert tree(base) == {"key-other/incoming/x": b"theirs"}
+    assert contents(base) == {"key-other/incoming/x": b"theirs"}
     asyncio.run(storage.probe())
 
 

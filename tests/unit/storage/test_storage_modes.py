@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from storage_kit import MakeSettings, MakeZip, names, plant, tree
+from harness.trees import contents, plant
+from storage_kit import MakeSettings, MakeZip, names
 
 from pfmoc.errors import InvalidRequest, NoSuchData, TooLarge
 from pfmoc.settings import Settings
-from pfmoc.storage import copying, handover, registry, trees
-from pfmoc.storage.base import Inputs, Sealed, Storage
+from pfmoc.storage import copying, handover, registry, trees, zip_in
+from pfmoc.storage.base import Inputs, Sealed, Staged, Storage
 from pfmoc.storage.filesystem import FilesystemStorage
 from pfmoc.storage.fslink import FslinkStorage
 from pfmoc.storage.handover import Handover
@@ -58,7 +60,6 @@ async def test_the_settings_choose(settings: MakeSettings, env: str, innetwork: 
     assert type(storage) is expected
     assert (storage.env, storage.innetwork, storage.requires_copy, storage.requires_upload) == (env, innetwork, copies, False)
     await storage.probe()
-    assert await storage.job_ids() == []
     assert not storage.holds("job")
     await storage.discard("job")
 
@@ -80,10 +81,10 @@ def test_only_a_container_gets_hard_links(settings: MakeSettings):
     assert not fslink("process").hard_links
 
 
-async def test_job_ids_are_those_of_directories(zip_storage: ZipfileStorage, base: Path):
+def test_data_are_held_in_directories_only(zip_storage: ZipfileStorage, base: Path):
     plant(base, {"key-b/x": "", "key-A.1/x": "", "key-file": "", "home/key-c/x": ""})
     (base / "key-link").symlink_to("key-b")
-    assert await zip_storage.job_ids() == ["A.1", "b"]
+    assert zip_storage.holds("A.1")
     assert zip_storage.holds("b")
     assert not zip_storage.holds("link")
     assert not zip_storage.holds("file")
@@ -105,6 +106,41 @@ async def test_discard_removes_the_job_and_nothing_else(zip_storage: ZipfileStor
 
 
 # Out of the network
+
+
+async def test_asking_for_the_output_while_the_input_is_staged_does_no_harm(
+    zip_storage: ZipfileStorage, make_zip: MakeZip, monkeypatch: pytest.MonkeyPatch
+):
+    unpack = zip_in.unpack
+
+    def asked_meanwhile(plan: zip_in.Plan, target: Path, *, stop: Stop) -> None:
+        assert names(zip_storage.zip_root("job")) == []
+        unpack(plan, target, stop=stop)
+
+    monkeypatch.setattr(zip_in, "unpack", asked_meanwhile)
+    assert (await zip_storage.stage(Inputs(jid="job", upload=make_zip({"a": b"a"})))).nfiles == 1
+
+
+async def test_data_are_not_removed_while_they_are_staged(
+    zip_storage: ZipfileStorage, make_zip: MakeZip, base: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stage, began, go = zip_storage._stage, asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(jid: str, upload: Path, stop: Stop) -> Staged:
+        loop.call_soon_threadsafe(began.set)
+        assert go.wait(10)
+        return stage(jid, upload, stop)
+
+    monkeypatch.setattr(zip_storage, "_stage", slow)
+    staging = asyncio.create_task(zip_storage.stage(Inputs(jid="job", upload=make_zip({"a": b"a"}))))
+    await began.wait()
+    removal = asyncio.create_task(zip_storage.discard("job"))
+    done, _ = await asyncio.wait([removal], timeout=0.1)
+    go.set()
+    await asyncio.gather(staging, removal)
+    assert not done
+    assert not (base / "key-job").exists()
 
 
 def test_a_job_without_a_zip_is_refused(zip_storage: ZipfileStorage):
@@ -142,7 +178,7 @@ async def test_links_in_a_zip_are_expanded(zip_storage: ZipfileStorage, make_zip
     }
     staged = await zip_storage.stage(Inputs(jid="job", upload=make_zip(files)))
     assert staged.nfiles == 4
-    assert tree(staged.path) == {"own": b"o", "home_bob/f": b"f", "home_bob/PIPELINES_bob/p.yml": b"p"}
+    assert contents(staged.path) == {"own": b"o", "home_bob/f": b"f", "home_bob/PIPELINES_bob/p.yml": b"p"}
     assert names(staged.path) == ["home_bob", "kept", "own"]
     assert names(base / "key-job") == ["incoming", "outgoing"]
 
@@ -225,7 +261,7 @@ async def test_fslink_gathers_the_input(fslink: FslinkStorage, shared: Path, har
     inputs = job("home/u/in", "/home/u/lone/")
     staged = await fslink.stage(inputs)
     assert (staged.nfiles, staged.path) == (4, shared / "key-job/incoming")
-    assert tree(staged.path) == {"a": b"a", "b/c": b"c", "home_bob/f": b"f", "lone": b"lone"}
+    assert contents(staged.path) == {"a": b"a", "b/c": b"c", "home_bob/f": b"f", "lone": b"lone"}
     assert ((staged.path / "a").stat().st_ino == (shared / "home/u/in/a").stat().st_ino) == hard_links
     assert names(shared / "key-job") == ["incoming"]
     await fslink.discard("job")
@@ -243,7 +279,7 @@ async def test_a_missing_input_gets_the_contracts_words(fslink: FslinkStorage, s
     with pytest.raises(InvalidRequest) as refusal:
         await fslink.stage(job("home/u/in", "home/nowhere"))
     assert refusal.value.message == "input_dirs: Error copying files from shared filesystem"
-    assert tree(shared / "key-job") == {"incoming/old": b""}
+    assert contents(shared / "key-job") == {"incoming/old": b""}
 
 
 @pytest.mark.parametrize(
@@ -283,14 +319,14 @@ async def test_an_input_that_holds_the_output_is_refused(fslink: FslinkStorage):
 
 async def test_a_neighbour_whose_name_begins_alike_is_not_the_output(fslink: FslinkStorage, shared: Path):
     plant(shared, {"home/u/outside/x": "x", "home/u/in/l.chrislink": "home/u/outside"})
-    assert "home_u_outside/x" in tree((await fslink.stage(job())).path)
+    assert "home_u_outside/x" in contents((await fslink.stage(job())).path)
 
 
 async def test_symbolic_links_in_the_input_are_no_data(fslink: FslinkStorage, shared: Path):
     (shared / "home/u/in/file").symlink_to("/etc/passwd")
     (shared / "home/u/in/directory").symlink_to("/etc")
     (shared / "home/u/in/l.chrislink").symlink_to("/etc/passwd")
-    assert tree((await fslink.stage(job())).path) == {"a": b"a", "b/c": b"c"}
+    assert contents((await fslink.stage(job())).path) == {"a": b"a", "b/c": b"c"}
 
 
 async def test_too_many_files_are_refused(fslink: FslinkStorage, shared: Path):
@@ -328,7 +364,7 @@ async def test_what_vanishes_midway_is_named_and_nothing_is_left(
 
     def change_and_bring(placed: dict[str, str], **rest: object) -> None:
         change(shared)
-        bring(placed, **rest)  # type: ignore[arg-type]
+        bring(placed, **rest)  # type: ignore[arg-type]  # passed on as they come
 
     fslink.hard_links = hard_links
     monkeypatch.setattr(copying, "bring", change_and_bring)
@@ -472,6 +508,10 @@ def test_an_output_for_a_known_user_is_given_to_it(tmp_path: Path):
     ("changes", "expected"),
     [
         ({"container_env": "process"}, Handover(same_user=True)),
+        (
+            {"container_env": "process", "container_user": "1000:2000"},
+            Handover(same_user=False, by_path=True, uid=1000, gid=2000),
+        ),
         ({"container_env": "podman"}, Handover(same_user=False)),
         ({"container_env": "podman", "container_user": "1000:2000"}, Handover(same_user=False, uid=1000, gid=2000)),
         ({"container_env": "podman", "container_user": "1000-1999:"}, Handover(same_user=False)),
@@ -494,7 +534,7 @@ def test_a_users_output_directory_is_opened_for_any_user(fslink: FslinkStorage, 
 async def test_a_jobs_directory_is_closed_to_others(zip_storage: ZipfileStorage, make_zip: MakeZip, base: Path):
     zip_storage.handover = Handover(same_user=False)
     await zip_storage.stage(Inputs(jid="job", upload=make_zip({"a": b""})))
-    assert mode(base / "key-job") == Handover.private_mode()
+    assert mode(base / "key-job") == zip_storage.handover.private_mode()
     assert mode(base / "key-job/outgoing") == 0o777
 
 
@@ -504,7 +544,7 @@ def test_a_failing_removal_is_tried_again_while_others_write(tmp_path: Path, mon
     late = iter(["late", "later"])
 
     def clear_while_others_write(fd: int, top: int, names: object, stop: Stop) -> list[str]:
-        lifted = clear(fd, top, names, stop)  # type: ignore[arg-type]
+        lifted = clear(fd, top, names, stop)  # type: ignore[arg-type]  # passed on as they come
         for name in late:
             os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
             break

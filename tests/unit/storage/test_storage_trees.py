@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from storage_kit import names, plant
+from harness.trees import plant
+from storage_kit import names
 
 from pfmoc.storage import trees
 from pfmoc.storage.workers import Stop, Stopped

@@ -14,9 +14,10 @@ import zlib
 from pathlib import Path
 
 import pytest
+from harness.trees import contents, plant
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storage_kit import Forged, MakeZip, forge, names, plant, tree
+from storage_kit import Forged, MakeZip, forge, names
 
 from pfmoc.errors import InvalidRequest, PfmocError, StorageFull, TooLarge
 from pfmoc.storage import batches, zip_format, zip_in
@@ -36,14 +37,14 @@ NAME = st.text(st.characters(exclude_characters="/\\\0:", exclude_categories=("C
 async def stage(storage: ZipfileStorage, archive: Path) -> dict[str, bytes]:
     staged = await storage.stage(Inputs(jid="job", upload=archive))
     assert staged.path == storage.mounts(Inputs(jid="job")).incoming
-    return tree(staged.path)
+    return contents(staged.path)
 
 
 async def test_an_honest_zip_is_unpacked(zip_storage: ZipfileStorage, make_zip: MakeZip):
     files = {"a/b/c.dcm": bytes(100_000), "a/\u00e9\u4e2d": b"x", "empty": b"", "a/ leading blank": os.urandom(600_000)}
     archive = make_zip(files | {"directory/": b"", "a/": b""})
     staged = await zip_storage.stage(Inputs(jid="job", upload=archive))
-    assert tree(staged.path) == files
+    assert contents(staged.path) == files
     assert (staged.path / "directory").is_dir()
     assert staged.nfiles == 6
     assert names(staged.path.parent) == ["incoming", "outgoing"]
@@ -80,7 +81,7 @@ async def test_a_bad_zip_leaves_the_earlier_attempt_alone(zip_storage: ZipfileSt
     plant(base / "key-job", {"incoming/old": ""})
     with pytest.raises(InvalidRequest):
         await stage(zip_storage, forge(tmp_path / "z", [Forged(name=b"../x")]))
-    assert tree(base) == {"key-job/incoming/old": b""}
+    assert contents(base) == {"key-job/incoming/old": b""}
 
 
 def deflated(content: bytes) -> bytes:
@@ -265,9 +266,9 @@ async def test_a_zip_with_a_comment_and_data_descriptors_is_read(zip_storage: Zi
             return True
 
         def write(self, data: object, /) -> int:
-            return buffer.write(data)  # type: ignore[arg-type]
+            return buffer.write(data)  # type: ignore[arg-type]  # zipfile gives bytes
 
-    with zipfile.ZipFile(Unseekable(), "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(Unseekable(), "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[arg-type]  # it has what is used
         archive.writestr("a", b"streamed")
         archive.comment = b"PK\x05\x06 is no end here" * 3
     (tmp_path / "z").write_bytes(buffer.getvalue())
@@ -332,7 +333,7 @@ def test_what_info_zip_makes_is_read(zip_storage: ZipfileStorage, tmp_path: Path
     plant(tmp_path / "source", {"a/b.txt": "text" * 1000, "c/empty": "", "run": "#!"})
     (tmp_path / "source/run").chmod(0o4755)
     subprocess.run(["zip", "-qr", tmp_path / "z.zip", "."], cwd=tmp_path / "source", check=True)
-    assert asyncio.run(stage(zip_storage, tmp_path / "z.zip")) == tree(tmp_path / "source")
+    assert asyncio.run(stage(zip_storage, tmp_path / "z.zip")) == contents(tmp_path / "source")
 
 
 @given(st.dictionaries(st.lists(NAME, min_size=1, max_size=3).map("/".join), st.binary(max_size=300), max_size=8))
@@ -353,7 +354,7 @@ def test_any_tree_survives(files: dict[str, bytes]):
             return
         zip_in.unpack(plan, path / "out", stop=Stop())
         assert not clash
-        assert tree(path / "out") == files
+        assert contents(path / "out") == files
 
 
 HONEST = io.BytesIO()

@@ -5,7 +5,7 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from pfmoc.workflow.backoff import Backoff
+from pfmoc.backoff import Backoff
 from pfmoc.workflow.resources import Resource, ResourceEntry
 from pfmoc.workflow.server import Server
 

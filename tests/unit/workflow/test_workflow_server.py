@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
-from pfmoc.workflow.backoff import Patience
+from pfmoc.workflow.patience import Patience
 from pfmoc.workflow.problems import LostContact, Refused
 from pfmoc.workflow.server import Reply
 

@@ -8,11 +8,11 @@ import zipfile
 import pytest
 from aiohttp import web
 
+from pfmoc.storage.workers import Stop
 from pfmoc.workflow.dialects import Pfcon5, ServerInfo
 from pfmoc.workflow.inputs import Tree, joined
 from pfmoc.workflow.manifest import survey
 from pfmoc.workflow.problems import Damaged, Refused
-from pfmoc.workflow.stop import Stop
 from pfmoc.workflow.transport import ZipTransport
 
 DATA = bytes(range(256)) * (3 << 12)

@@ -6,13 +6,14 @@ import io
 import zipfile
 
 import pytest
+from harness.trees import plant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pfmoc.storage.workers import Stop
 from pfmoc.workflow.inputs import InputFile, Tree, joined
 from pfmoc.workflow.manifest import FileEntry, Manifest, survey, verify
 from pfmoc.workflow.problems import Damaged
-from pfmoc.workflow.stop import Stop
 from pfmoc.workflow.unzip import unzip
 from pfmoc.workflow.zip_stream import length, pieces
 
@@ -22,14 +23,10 @@ part = st.text(
 
 
 def tree(root, files):
-    for name, data in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return Tree(root, survey(root, Stop()))
+    return Tree(plant(root, files), survey(root, Stop()))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.dictionaries(st.tuples(st.sampled_from("ab"), part).map("/".join), st.binary(max_size=100), max_size=6))
 def test_what_was_zipped_is_unzipped(tmp_path_factory, files):
     home = tmp_path_factory.mktemp("zip")

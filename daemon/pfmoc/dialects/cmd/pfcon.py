@@ -19,6 +19,7 @@ from pfmoc.dialects.cmd.documents import Document, find, key_at, replaced, secti
 from pfmoc.dialects.cmd.envelope import Message
 from pfmoc.dialects.cmd.pman import CmdPman
 from pfmoc.dialects.cmd.service import Action, Service, reply, version
+from pfmoc.dialects.plugin import on_own_data
 from pfmoc.errors import InvalidRequest, PfmocError
 from pfmoc.storage.paths import KEY_PREFIX
 
@@ -110,8 +111,7 @@ class CmdPfcon(Service):
             inputs = () if source is None else (source,)
             spec = replace(spec, input_dirs=inputs, output_dir=target)
         else:
-            own = f"{KEY_PREFIX}{key}"
-            spec = replace(spec, input_dirs=(f"{own}/incoming",), output_dir=f"{own}/outgoing", placed=True)
+            spec = on_own_data(key, spec)
         cleanup = truth(find(document, "meta-data", "specialHandling", "cleanup"))
         return Errand(
             key=key,

@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from pfmoc.coordination.coordination import now
 from pfmoc.dialects import files
 from pfmoc.dialects.cmd.documents import Document, find, truth, words
 from pfmoc.dialects.cmd.envelope import Message
 from pfmoc.dialects.cmd.service import Action, Service, checks_remote, reply, version
 from pfmoc.errors import Conflict, InvalidRequest, NoSuchData
 from pfmoc.http import SERVER
+from pfmoc.jobs.model import now
 from pfmoc.spool import SpoolFile
 from pfmoc.storage import trees, workers, zip_out
 from pfmoc.storage.failures import storage_errors
@@ -61,10 +61,7 @@ class CmdPfioh(Service):
         _check_transport(message)
         if message.upload is None:
             raise InvalidRequest("local", "the request brings no file")
-        compress = find(message.meta, "transport", "compress")
-        if find(message.meta, "transport") is None or (
-            find(compress or {}, "archive") == "zip" and truth(find(compress, "unpack"))
-        ):
+        if _unpacks(message.meta):
             staged = await self.jobs.push(key, message.upload)
         else:
             async with self.services.spool.file() as file:
@@ -133,9 +130,9 @@ def _check_transport(message: Message) -> None:
 
 
 def _unpacks(meta: Document) -> bool:
-    """Whether the file is a zip that is to be unpacked: so it is unless the document says otherwise."""
+    """Whether the file is a zip that is to be unpacked: so it is unless the document says how data are sent."""
     archive, unpack = (find(meta, "transport", "compress", name) for name in ("archive", "unpack"))
-    return archive in (None, "zip") and (unpack is None or truth(unpack))
+    return find(meta, "transport") is None or (archive == "zip" and truth(unpack))
 
 
 def _for_plugin(message: Message) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -16,6 +15,7 @@ from pfmoc.dialects.cmd.command import plugin_spec
 from pfmoc.dialects.cmd.documents import truth, words
 from pfmoc.dialects.cmd.envelope import Message
 from pfmoc.dialects.cmd.service import Action, Service, reply, version
+from pfmoc.dialects.plugin import on_own_data
 from pfmoc.errors import InvalidRequest, PfmocError
 from pfmoc.jobs.model import Job, PluginSpec
 from pfmoc.storage.paths import KEY_PREFIX
@@ -97,10 +97,8 @@ class CmdPman(Service):
         made = not self.jobs.storage.holds(jid)
         if made:
             await self.services.coordination.push(jid)
-        own = f"{KEY_PREFIX}{jid}"
-        spec = replace(spec, input_dirs=(f"{own}/incoming",), output_dir=f"{own}/outgoing", placed=True)
         try:
-            return (await self.jobs.submit_plugin(jid, spec, copied=False)).job
+            return (await self.jobs.submit_plugin(jid, on_own_data(jid, spec), copied=False)).job
         except PfmocError:
             if made:
                 with suppress(PfmocError):  # what was made is empty, and the reason to be told is the first one

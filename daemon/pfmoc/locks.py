@@ -1,4 +1,4 @@
-"""One lock per job id, there only while somebody wants it."""
+"""Locks by name, each there only while somebody wants it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Lab, settings_for
+from harness.lab import Lab, ended, settings_for
 from harness.podman import IMAGE, PodmanService
 from harness.waiting import eventually
 
@@ -18,11 +18,6 @@ from pfmoc.compute.base import Limits, Observation, RunState
 from pfmoc.compute.podman import PodmanCompute
 from pfmoc.errors import ComputeRefused, ComputeUnavailable
 from pfmoc.settings import Settings
-
-
-@pytest.fixture
-def lab(podman_lab: Lab) -> Lab:
-    return podman_lab
 
 
 @pytest.fixture
@@ -45,17 +40,6 @@ def memory_limits(pid: int) -> list[str]:
         return [Path(f"/sys/fs/cgroup{groups['']}/memory.max").read_text()]
     group = Path(f"/sys/fs/cgroup/memory{groups['memory']}")
     return [(group / f"memory.{name}limit_in_bytes").read_text() for name in ("", "memsw.")]
-
-
-async def ended(compute: PodmanCompute, name: str = "job") -> Observation:
-    async def ask() -> Observation | None:
-        seen = await compute.inspect(name)
-        assert seen is not None
-        return seen if seen.state.ended else None
-
-    seen = await eventually(ask)
-    assert seen is not None
-    return seen
 
 
 async def test_limits_and_privileges_are_what_was_asked(lab: Lab, podman_settings: Settings, podman_service: PodmanService):

@@ -1,14 +1,12 @@
 """pfurl as it comes from PyPI against the cmd services, with the messages of the seeds as they were sent (contract 5.1)."""
 
-import stat
 import sys
+from functools import partial
 
 import pytest
-from harness.daemon import running, settings_for
 from harness.pfurl import VERSIONS, Pfurl
+from harness.trees import contents, install, plant
 from harness.waiting import eventually
-
-from pfmoc.compute.registry import open_compute
 
 WRAPPED = ("--jsonwrapper", "payload")
 TOKEN = "sixteen characters and more"
@@ -47,19 +45,12 @@ every_release = pytest.mark.parametrize("pfurl", VERSIONS, indirect=True)
 
 @pytest.fixture
 def image(tmp_path):
-    program = tmp_path / "images" / "fnndsc" / "pl-simpledsapp" / "latest" / "bin" / "simpledsapp"
-    program.parent.mkdir(parents=True)
-    program.write_text(PROGRAM)
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    install(tmp_path / "images", "fnndsc/pl-simpledsapp:latest", {"simpledsapp": PROGRAM})
 
 
 @pytest.fixture
 def inputs(tmp_path):
-    directory = tmp_path / "data"
-    (directory / "sub").mkdir(parents=True)
-    (directory / "a.txt").write_bytes(b"a" * 1000)
-    (directory / "sub" / "b.bin").write_bytes(bytes(range(256)))
-    return directory
+    return plant(tmp_path / "data", {"a.txt": b"a" * 1000, "sub/b.bin": bytes(range(256))})
 
 
 class Services:
@@ -69,23 +60,14 @@ class Services:
 
 
 @pytest.fixture
-def serve(tmp_path, image):
-    def serve(**overrides):
-        listeners = "cmd-pfcon@0,cmd-pman@0,cmd-pfioh@0"
-        compute = open_compute(settings_for(tmp_path))
-        return running(tmp_path, compute=compute, PFMOC_LISTENERS=listeners, **overrides)
-
-    return serve
+def serve(real, image):
+    return partial(real, PFMOC_LISTENERS="cmd-pfcon@0,cmd-pman@0,cmd-pfioh@0")
 
 
 @pytest.fixture
 async def services(serve):
     async with serve() as daemon:
         yield Services(daemon)
-
-
-def contents(directory):
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 def moved(action, key, path, **more):

@@ -1,14 +1,12 @@
 """python-pfconclient 4.0.0 and 3.3.0 as they come from PyPI, against a daemon over HTTP (contract 8.1, 8.2)."""
 
 import asyncio
-import stat
 import sys
 
 import pytest
 from harness.clients import Client
-from harness.daemon import PASSWORD, USER, running, settings_for
-
-from pfmoc.compute.registry import open_compute
+from harness.daemon import PASSWORD, USER
+from harness.trees import contents, install, plant
 
 IMAGE = "fnndsc/pl-copy:1.0"
 PROGRAM = f"""#!{sys.executable} -I
@@ -48,31 +46,14 @@ def client3():
     return Client("3.3.0")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def image(tmp_path):
-    program = tmp_path / "images" / "fnndsc" / "pl-copy" / "1.0" / "bin" / "copyfiles"
-    program.parent.mkdir(parents=True)
-    program.write_text(PROGRAM)
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-
-
-@pytest.fixture
-def real(tmp_path, image, storebase):
-    """Start a daemon whose jobs are real processes."""
-    return lambda storage: running(tmp_path, compute=open_compute(settings_for(tmp_path)), STORAGE_ENV=storage)
+    install(tmp_path / "images", IMAGE, {"copyfiles": PROGRAM})
 
 
 @pytest.fixture
 def inputs(tmp_path):
-    directory = tmp_path / "input"
-    (directory / "sub").mkdir(parents=True)
-    (directory / "a.txt").write_bytes(b"a" * 1000)
-    (directory / "sub" / "b.bin").write_bytes(bytes(range(256)))
-    return directory
-
-
-def contents(directory):
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    return plant(tmp_path / "input", {"a.txt": b"a" * 1000, "sub/b.bin": bytes(range(256))})
 
 
 COPIED = {"copy of/a.txt": b"a" * 1000, "copy of/sub/b.bin": bytes(range(256))}

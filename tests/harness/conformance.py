@@ -1,4 +1,4 @@
-"""What every compute environment does, shown on each: the protocol of ``compute.base`` as tests."""
+"""What every compute environment does: the protocol of ``compute.base`` as tests, for the directories that have a ``lab``."""
 
 from __future__ import annotations
 
@@ -6,22 +6,11 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import Lab
+
+from harness.lab import Lab, ended
 from harness.waiting import eventually
-
-from pfmoc.compute.base import Compute, Limits, Observation, RunState
+from pfmoc.compute.base import Compute, Limits, RunState
 from pfmoc.errors import ComputeRefused, InvalidRequest
-
-
-async def ended(compute: Compute, name: str = "job") -> Observation:
-    async def ask() -> Observation | None:
-        seen = await compute.inspect(name)
-        assert seen is not None
-        return seen if seen.state.ended else None
-
-    seen = await eventually(ask)
-    assert seen is not None
-    return seen
 
 
 async def test_a_run_that_exits_0_succeeds(lab: Lab, compute: Compute):

@@ -1,6 +1,6 @@
 import asyncio
 
-from pfmoc.jobs.locks import KeyedLocks
+from pfmoc.locks import KeyedLocks
 
 
 async def test_one_holder_a_key_and_nothing_is_kept():

@@ -1,32 +1,14 @@
-"""When to ask again: pauses that grow, and how long they go on."""
+"""How long a server that does not answer is asked again, and when it wants to be."""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 LONGEST_RETRY_AFTER_S = 300.0
 """A server that asks for more than this is asked again all the same: it may have been restarted."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Backoff:
-    """Pauses between two questions, in seconds. Each is shortened by up to a third at random, so that clients part ways."""
-
-    first_s: float = 0.2
-    longest_s: float = 5.0
-    factor: float = 1.6
-
-    def pauses(self) -> Iterator[float]:
-        """Yield pauses without end."""
-        step = self.first_s
-        while True:
-            yield step * random.uniform(2 / 3, 1)  # noqa: S311 - nothing secret about it
-            step = min(step * self.factor, self.longest_s)
 
 
 class Patience:

@@ -5,7 +5,8 @@ from itertools import islice
 
 import pytest
 
-from pfmoc.workflow.backoff import Backoff, Patience, retry_after
+from pfmoc.backoff import Backoff
+from pfmoc.workflow.patience import Patience, retry_after
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

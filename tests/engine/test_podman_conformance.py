@@ -1,0 +1,1 @@
+from harness.conformance import *  # noqa: F403 - its tests, run here
