@@ -144,5 +144,7 @@ def _refused(refusal: Refusal | errors.PfmocError | web.HTTPException) -> web.Re
 
 def _note(error: errors.PfmocError) -> None:
     """Log what an operator should hear of: the cause of a 5xx."""
+    if isinstance(error, errors.ComputeRefused) and error.engine_status < 500:
+        return
     if isinstance(error, (errors.Unavailable, errors.StorageFull, errors.ComputeRefused)):
         _log.warning("request could not be served", extra={"cause": error.message, "kind": type(error).__name__}, exc_info=error)
