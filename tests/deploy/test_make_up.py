@@ -48,6 +48,13 @@ class Kit:
             ["make", *words], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=MINUTES_20, check=False
         )
 
+    def play(self, playbook: str, *words: str) -> subprocess.CompletedProcess[str]:
+        argv = [str(Path(sys.executable).with_name("ansible-playbook")), f"playbooks/{playbook}", *words]
+        argv += ["--inventory", "inventories/common", "--inventory", "inventories/embedded"]
+        return subprocess.run(
+            argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=MINUTES_20, check=False
+        )
+
     def start_workflow(self, document: Path, source: Path) -> subprocess.Popen[str]:
         argv = [sys.executable, "-m", "workflows.runner", str(document), "--input", str(source), "--json"]
         return subprocess.Popen(argv, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -93,18 +100,11 @@ def kit(request):
     # A short path, for the sake of the socket in it.
     kit = Kit(request.param, Path(tempfile.mkdtemp(prefix="kit-")) / "cache", free_port())
     yield kit
-    stopped = kit.make("down")
-    # Not `make clean`: that would remove the virtual environment that the tests run in. And podman keeps its storage mounted.
-    if (kit.cache / "podman" / "storage.conf").exists():
-        reset = ["podman", "system", "reset", "--force"]
-        subprocess.run(reset, env=os.environ | container_files(kit.cache), check=True, capture_output=True)
+    # Not `make clean`: that would remove the virtual environment that the tests run in.
+    cleaned = kit.play("clean.yml")
+    assert cleaned.returncode == 0, cleaned.stdout + cleaned.stderr
+    assert not kit.processes()
     shutil.rmtree(kit.cache.parent)
-    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-
-
-def container_files(cache: Path) -> dict[str, str]:
-    names = {"CONTAINERS_CONF": "containers.conf", "CONTAINERS_STORAGE_CONF": "storage.conf"}
-    return {name: str(cache / "podman" / file) for name, file in names.items()}
 
 
 def picture_of(path: Path) -> tuple[int, int, bytes]:
@@ -211,12 +211,10 @@ def test_a_taken_port_is_an_error_that_names_the_taker(kit):
 
 
 def test_check_mode_works_on_the_first_run(kit):
-    environment = kit.environment | {"PFMOC_CACHE": f"{kit.cache.parent}/other", "PORT": str(free_port())}
-    inventories = ["--inventory", "inventories/common", "--inventory", "inventories/embedded"]
-    argv = [str(Path(sys.executable).with_name("ansible-playbook")), *inventories, "playbooks/site.yml", "--check"]
-    checked = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    other = Kit(kit.compute, kit.cache.with_name("other"), free_port())
+    checked = other.play("site.yml", "--check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert not Path(f"{kit.cache.parent}/other").exists()
+    assert not other.cache.exists()
 
 
 def test_down_ends_everything_and_up_again_keeps_the_secrets(kit):

@@ -8,13 +8,6 @@ from pfmoc.compute.registry import open_compute
 
 
 @pytest.fixture
-def storebase(tmp_path):
-    root = tmp_path / "storeBase"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
 def real(tmp_path, storebase):
     """Start a daemon whose jobs are real processes."""
 
