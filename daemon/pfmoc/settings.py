@@ -54,10 +54,14 @@ def _words(text: object) -> object:
     return tuple(filter(None, (part.strip() for part in text.split(",")))) if isinstance(text, str) else text
 
 
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _ids(text: str) -> str:
     """Check one side of CONTAINER_USER: empty, a number, or ``lo-hi``."""
     low, dash, high = text.partition("-")
-    if text and not (low.isdigit() and (not dash or (high.isdigit() and int(low) <= int(high)))):
+    if text and not (_is_id(low) and (not dash or (_is_id(high) and int(low) <= int(high)))):
         raise ValueError(f"'{text}' is neither a number nor a range lo-hi")
     return text
 

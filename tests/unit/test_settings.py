@@ -96,7 +96,7 @@ def test_container_user(text, uid, gid):
     assert {each for _, each in drawn} <= gid
 
 
-@pytest.mark.parametrize("text", ["1000", "a:b", "9-1:", "1:2:3"])
+@pytest.mark.parametrize("text", ["1000", "a:b", "9-1:", "1:2:3", "\N{SUPERSCRIPT TWO}:"])
 def test_what_is_no_container_user(text):
     assert problems(PRODUCTION | {"CONTAINER_USER": text})[0].startswith("CONTAINER_USER:")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from pfmoc.jobs.model import Job, Status
@@ -40,5 +39,5 @@ def data(jid: str, staged: Staged | None) -> dict[str, Any]:
     """The data object: what staging did, or nothing where this request staged nothing."""
     if staged is None:
         return {}
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    return {"jid": jid, "nfiles": staged.nfiles, "timestamp": now, "path": str(staged.path)}
+    timestamp = staged.at.strftime("%Y-%m-%d %H:%M:%S.%f")
+    return {"jid": jid, "nfiles": staged.nfiles, "timestamp": timestamp, "path": str(staged.path)}

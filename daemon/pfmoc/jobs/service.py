@@ -308,6 +308,9 @@ class Jobs:
         if job is not None and job.status in (Status.FAILED, Status.UNDEFINED):
             await self._forget(*key)
             return None
+        if job is not None and job.kind is Kind.DELETE and job.phase is Phase.SUCCEEDED:
+            await self.board.forget(job)  # what it removed is there again: the id was used anew
+            return None
         return job
 
     async def require_ended(self, jid: str) -> None:

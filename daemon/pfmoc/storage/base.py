@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -33,6 +34,8 @@ class Staged:
     """Files as upstream counts them (contract 2.4, 6.1)."""
     path: Path
     """Server path of the staged input."""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When it was done: requests that share one staging are told the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

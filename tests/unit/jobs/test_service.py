@@ -320,6 +320,15 @@ async def test_a_job_that_comes_while_its_data_are_removed_keeps_its_own(zip_job
     assert (storebase / "key-j/incoming/d/b.txt").read_text() == "b"
 
 
+async def test_an_id_that_was_used_anew_is_deleted_anew(zip_jobs, compute, spec, upload, storebase):
+    for _ in range(2):
+        await zip_jobs.submit_plugin("j", spec, upload=upload, copied=True)
+        await zip_jobs.submit_delete("j", DeleteSpec())
+        await until(zip_jobs, "j", Phase.SUCCEEDED, Kind.DELETE)
+        assert not (storebase / "key-j").exists()
+    assert (await zip_jobs.submit_delete("j", DeleteSpec())).job.message == "deleteSkipped"
+
+
 async def test_delete_waits_for_its_siblings_where_upstream_parity_is_wanted(make_jobs, compute, spec, upload, storebase):
     async with make_jobs(PFMOC_DELETE_ACTIVE="refuse") as jobs:
         await jobs.submit_plugin("j", spec, upload=upload, copied=True)
