@@ -69,7 +69,7 @@ check: dev ## Lint, types, unit and contract tests: about a minute
 	.venv/bin/python -m pytest -n auto tests/unit tests/contract
 
 .PHONY: test
-test: check ## Everything: check, then the faults, then `make up` for real
+test: check ## Everything: check, then containers, crossing workflows, faults, OpenAPI, `make up` for real
 	.venv/bin/python -m pytest tests --ignore=tests/unit --ignore=tests/contract
 
 .PHONY: dev

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
-from pfconclient.client import Client, JobType  # type: ignore[import-untyped]
-from pfconclient.exceptions import PfconRequestException  # type: ignore[import-untyped]
+from pfconclient.client import Client, JobType  # type: ignore[import-untyped]  # it has no py.typed
+from pfconclient.exceptions import PfconRequestException  # type: ignore[import-untyped]  # the same
 
 from workflows.runner.documents import Node
 
