@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,13 +137,15 @@ async def test_a_container_removed_behind_the_daemons_back_is_absent(
         await compute.remove("job")
 
 
-async def test_an_image_whose_registry_cannot_be_reached_is_refused_in_time(lab: Lab, podman_settings: Settings):
-    settings = podman_settings.model_copy(update={"pull_deadline_s": 0.001})
-    async with PodmanCompute(settings) as compute:
-        with pytest.raises(ComputeRefused, match=r"^localhost/missing:1: could not be fetched within 0.001 s") as refused:
-            await compute.start(lab.run(image="localhost/missing:1"))
-        assert refused.value.engine_status == 504
-        assert await compute.inspect("job") is None
+async def test_an_image_whose_registry_never_answers_is_refused_in_time(lab: Lab, podman_settings: Settings):
+    settings = podman_settings.model_copy(update={"pull_deadline_s": 0.5})
+    with socket.create_server(("127.0.0.1", 0)) as registry:
+        image = f"127.0.0.1:{registry.getsockname()[1]}/missing:1"
+        async with PodmanCompute(settings) as compute:
+            with pytest.raises(ComputeRefused, match=f"^{re.escape(image)}: could not be fetched within 0.5 s") as refused:
+                await compute.start(lab.run(image=image))
+            assert refused.value.engine_status == 504
+            assert await compute.inspect("job") is None
 
 
 # Where the storeBase is.

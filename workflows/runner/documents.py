@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+from pfmoc.workflow import workflow
+from pfmoc.workflow.documents import NotEmpty
+
 Document = TypeVar("Document", bound=BaseModel)
 
 
@@ -18,52 +20,28 @@ class DocumentError(Exception):
     """A document cannot be used; the text says where and why."""
 
 
-class Limits(BaseModel):
-    """What a node may use, as ChRIS counts it: millicores, MiB, GPUs, parallel workers."""
+class Node(workflow.Node):
+    """A node as ``pfmoc run`` has it, less what takes several servers: one parent at most, and no resource."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cpu: Annotated[int, Field(ge=1)] = 1000
-    memory: Annotated[int, Field(ge=1)] = 1000
-    gpu: Annotated[int, Field(ge=0)] = 0
-    workers: Annotated[int, Field(ge=1)] = 1
-
-
-class Node(BaseModel):
-    """One run of one plugin, on the output of its parent, or on the workflow's input."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Name
-    image: Annotated[str, Field(min_length=1)]
-    entrypoint: Annotated[tuple[str, ...], Field(min_length=1)]
-    args: tuple[str, ...] = ()
-    type: Literal["ds", "fs"] = "ds"
-    parents: Annotated[tuple[Name, ...], Field(max_length=1)] = ()
-    limits: Limits = Limits()
-    env: dict[str, str] = {}
+    parents: Annotated[tuple[str, ...], Field(max_length=1)] = ()
+    resource: None = None
 
     @property
     def parent(self) -> str | None:
         """The node that it reads from; None for the workflow's input."""
-        return self.parents[0] if self.parents else None
+        return next((name for name in self.parents if name != workflow.INPUT), None)
 
 
-class Workflow(BaseModel):
-    """A tree of nodes."""
+class Workflow(workflow.Workflow):
+    """A tree of nodes, each below its parent."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Name
-    description: str = ""
-    nodes: Annotated[tuple[Node, ...], Field(min_length=1)]
+    resource: None = None
+    nodes: Annotated[tuple[Node, ...], NotEmpty]
 
     @model_validator(mode="after")
     def _is_a_tree(self) -> Self:
         above: set[str] = set()
         for node in self.nodes:
-            if node.name in above:
-                raise ValueError(f"node {node.name}: there are two of that name")
             if node.parent is not None and node.parent not in above:
                 raise ValueError(f"node {node.name}: its parent {node.parent} is not a node above it")
             above.add(node.name)

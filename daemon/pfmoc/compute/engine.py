@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,16 +72,20 @@ class Engine:
             question.close()  # in case that it was never put
 
     @asynccontextmanager
-    async def stream(self, path: str, *, params: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Read an answer as it comes; aiodocker keeps the whole of a log, and hides how a stream of events ended.
+    async def stream(self, path: str, *, params: Mapping[str, str], method: str = "GET") -> AsyncIterator[aiohttp.ClientResponse]:
+        """Read an answer as it comes. aiodocker keeps the whole of a log, hides how a stream of events ended, and leaves the
+        connection open when the reader of a stream is cancelled.
 
         Without a deadline: that is the caller's.
         """
         await self._greet()
         url = f"{self.docker.docker_host}/{self.docker.api_version}/{path}"
-        async with self.docker.session.get(url, params=params, timeout=aiohttp.ClientTimeout()) as response:
+        async with self.docker.session.request(method, url, params=params, timeout=aiohttp.ClientTimeout()) as response:
             if response.status >= 400:
-                raise DockerError(response.status, (await response.text())[:_ERROR_TEXT_MAX])
+                text = (await response.text())[:_ERROR_TEXT_MAX]
+                with suppress(ValueError, KeyError, TypeError):
+                    text = json.loads(text)["message"]
+                raise DockerError(response.status, text)
             yield response
 
     async def _greet(self) -> bool:

@@ -42,6 +42,9 @@ EVENTS_BACK_S = 60
 """Seconds before now from which events are asked for. The engine says nothing when it begins to listen, so what happens
 meanwhile is had this way; what comes twice does no harm."""
 
+_NO_STATUS = 0
+"""For an error that comes within a stream whose status was good."""
+
 INSPECTIONS = 8
 """Containers inspected at once when all are listed."""
 
@@ -221,11 +224,20 @@ class PodmanCompute(Compute):
                 raise ComputeRefused(f"{image}: could not be fetched within {deadline:g} s", engine_status=504) from None
             except DockerError as error:
                 # Within the stream of a pull an error has no status of its own; the image is not there, that much is sure.
-                raise ComputeRefused(f"{image}: cannot be fetched: {error.message}", engine_status=error.status or 404) from None
+                raise ComputeRefused(
+                    f"{image}: cannot be fetched: {error.message}",
+                    engine_status=404 if error.status == _NO_STATUS else error.status,
+                ) from None
 
     async def _pull(self, image: str) -> None:
-        async for _ in self._docker.images.pull(image, stream=True):
-            pass
+        params = {"fromImage": image}
+        if ":" not in image.rpartition("/")[2] and "@" not in image:
+            params["tag"] = "latest"  # else Docker would fetch every tag there is
+        async with self._engine.stream("images/create", method="POST", params=params) as response:
+            async for line in response.content:
+                told = json.loads(line)
+                if "error" in told:
+                    raise DockerError(_NO_STATUS, str(told["error"]))
 
     # Removing, listing.
 
