@@ -111,9 +111,8 @@ def plugin_spec(values: dict[str, Any]) -> PluginSpec:
     """
     if not values["entrypoint"]:
         raise InvalidRequest("entrypoint", "cannot be empty")
-    if not all(
-        pair.find("=") > 0 for pair in values["env"]
-    ):  # upstream lets a pair without a name through, to fail in the engine
+    # Upstream lets a pair without a name through, to fail in the engine.
+    if not all(pair.find("=") > 0 for pair in values["env"]):
         raise InvalidRequest("env", 'must be a list of "key=value" strings')
     return PluginSpec(
         image=values["image"],

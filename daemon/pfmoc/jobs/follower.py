@@ -19,9 +19,9 @@ from pfmoc.compute.base import Compute, Observation
 from pfmoc.errors import PfmocError
 from pfmoc.jobs.board import Board
 from pfmoc.jobs.lifecycle import PHASE_OF_RUN, move, observe
-from pfmoc.jobs.model import Job, Kind, Phase, PluginSpec, Spec
+from pfmoc.jobs.model import Job, Kind, Phase, PluginSpec, Spec, inputs_of
 from pfmoc.locks import KeyedLocks
-from pfmoc.storage.base import Inputs, Storage
+from pfmoc.storage.base import Storage
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Follower:
         log = await self._compute.logs(job.engine_name, tail=self._log_tail)
         extra: dict[str, object] = {"jid": job.jid, "phase": job.phase, "exit_code": job.exit_code, "reason": job.message}
         if isinstance(job.spec, PluginSpec):
-            sealed = await self._storage_of(job.spec).seal(_inputs(job, job.spec))
+            sealed = await self._storage_of(job.spec).seal(inputs_of(job.jid, job.spec))
             extra |= {"files": sealed.files, "bytes": sealed.size, "allocated": sealed.allocated}
             if sealed.dropped_links:
                 log += f"\npfmoc: left out {sealed.dropped_links} .chrislink files that the plugin wrote\n"
@@ -203,7 +203,3 @@ class Follower:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _inputs(job: Job, spec: PluginSpec) -> Inputs:
-    return Inputs(jid=job.jid, input_dirs=spec.input_dirs, output_dir=spec.output_dir)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 
 from pfmoc.compute.base import INCOMING, OUTGOING, Limits
 from pfmoc.jobs.names import engine_name
+from pfmoc.storage.base import Inputs
 
 
 class Kind(StrEnum):
@@ -166,6 +168,14 @@ def _localized(args: Sequence[str], path_flags: frozenset[str]) -> list[str]:
     if value_of_path_flag:
         argv.append(INCOMING)
     return argv
+
+
+def inputs_of(jid: str, spec: PluginSpec | CopySpec, *, upload: Path | None = None) -> Inputs:
+    """What a job's spec says of its data, for storage.
+
+    :param upload: the spooled zip of the request
+    """
+    return Inputs(jid=jid, upload=upload, input_dirs=spec.input_dirs, output_dir=spec.output_dir)
 
 
 def joined(argv: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from pfmoc.errors import Conflict, InvalidRequest, NoSuchJob, PfmocError, Unavai
 from pfmoc.jobs.board import Board, JobKey
 from pfmoc.jobs.follower import Follower
 from pfmoc.jobs.lifecycle import move, observe
-from pfmoc.jobs.model import CopySpec, DeleteSpec, Job, Kind, Phase, PluginSpec, Spec, Status, UploadSpec, joined, now
+from pfmoc.jobs.model import CopySpec, DeleteSpec, Job, Kind, Phase, PluginSpec, Spec, Status, UploadSpec, inputs_of, joined, now
 from pfmoc.jobs.tails import Tails
 from pfmoc.locks import KeyedLocks
 from pfmoc.settings import Settings
@@ -98,7 +98,7 @@ class Jobs:
         :raises Conflict: no successful copy job, or a job of that id that differs, with the field named
         """
         self.compute.check(spec.image, spec.limits)
-        inputs = Inputs(jid=jid, upload=upload, input_dirs=spec.input_dirs, output_dir=spec.output_dir)
+        inputs = inputs_of(jid, spec, upload=upload)
         storage = self._storage_of(spec)
         storage.check(inputs)
         copied = copied and storage.requires_copy
@@ -126,7 +126,7 @@ class Jobs:
         """Copy the input in the background. Where storage needs none: a job that has succeeded, message ``copySkipped``."""
         if not self.storage.requires_copy:
             return _skipped(jid, Kind.COPY, spec, "copySkipped")
-        self.storage.check(Inputs(jid=jid, input_dirs=spec.input_dirs, output_dir=spec.output_dir))
+        self.storage.check(inputs_of(jid, spec))
         return await self._in_background((jid, Kind.COPY), spec)
 
     async def submit_upload(self, jid: str, spec: UploadSpec) -> Submission:
@@ -411,7 +411,7 @@ class Jobs:
             await asyncio.sleep(pause)
 
     async def _copy(self, job: Job, spec: CopySpec) -> str:
-        staged = await self.storage.stage(Inputs(jid=job.jid, input_dirs=spec.input_dirs, output_dir=spec.output_dir))
+        staged = await self.storage.stage(inputs_of(job.jid, spec))
         return f"Copied {staged.nfiles} files."
 
     async def _delete(self, job: Job) -> str:
