@@ -52,8 +52,7 @@ def _serve(settings: Settings, *, pid_file: Path | None) -> int:
     from pfmoc import app  # noqa: PLC0415 - see the module
 
     os.umask(0o077)
-    secrets = (settings.secret_key, settings.pfcon_password, settings.legacy_token)
-    logs.configure(redact=[secret.get_secret_value() for secret in secrets])
+    logs.configure(redact=settings.secrets)
     try:
         with pidfile.held(pid_file) if pid_file is not None else nullcontext():
             asyncio.run(app.serve(settings))

@@ -26,18 +26,23 @@ from pfmoc.dialects.routes import Handler, Route, mount
 from pfmoc.errors import StartError
 from pfmoc.health import Health, State
 from pfmoc.http import SERVER, answered, unavailable
+from pfmoc.jobs.board import Board
 from pfmoc.jobs.service import Jobs
 from pfmoc.listeners import Endpoint
 from pfmoc.metrics import Metrics
 from pfmoc.server import Listener, bind, raise_descriptor_limit, url_of
 from pfmoc.settings import Settings
 from pfmoc.spool import Spool
+from pfmoc.staged import open_staged
 from pfmoc.storage.base import Storage
 from pfmoc.storage.registry import open_placed, open_storage
 
 _log = logging.getLogger(__name__)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_READS = frozenset({"GET", "HEAD"})
+_FAREWELL_S = 3.0
+"""Seconds before the end of the draining, at which requests in flight are told to come again."""
 _CLIENT_GONE = 499
 """What nginx logs for a client that did not wait; nobody receives it."""
 
@@ -47,21 +52,38 @@ class Daemon:
 
     :param storage: instead of the one that the settings name
     :param compute: instead of the one that the settings name
+    :param board: instead of the one that goes with the compute environment
     """
 
-    def __init__(self, settings: Settings, *, storage: Storage | None = None, compute: Compute | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        storage: Storage | None = None,
+        compute: Compute | None = None,
+        board: Board | None = None,
+    ) -> None:
         self.settings = settings
         self.health = Health()
         self.metrics = Metrics()
-        self.storage = storage or open_storage(settings)
+        self.storage = storage or (open_staged if settings.staged else open_storage)(settings)
         self.compute = compute or open_compute(settings)
-        self.jobs = Jobs(settings=settings, storage=self.storage, compute=self.compute, placed=open_placed(settings))
-        self.spool = Spool(settings.storebase_mount)
+        objects = self.storage.objects
+        self.jobs = Jobs(
+            settings=settings,
+            storage=self.storage,
+            compute=self.compute,
+            placed=None if objects else open_placed(settings),
+            board=board,
+        )
+        self.spool = Spool(settings.state_dir if objects else settings.storebase_mount)
         self.coordination = Coordination(settings=settings, jobs=self.jobs, spool=self.spool)
         self.url = ""
         """Where the main port listens, without a path; known once the context is entered."""
         self.urls: Sequence[str] = ()
         """Of every endpoint of the settings, in their order; the main port is the first."""
+        self._draining = asyncio.Event()
+        self._bodies: set[Body] = set()
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -76,12 +98,14 @@ class Daemon:
             endpoints = self.settings.endpoints
             socks = [stack.enter_context(closing(bind(endpoint.host, endpoint.port))) for endpoint in endpoints]
             stack.push_async_callback(self.health.close)
+            stack.push_async_callback(self.storage.close)
             await stack.enter_async_context(self.metrics.measured_loop())
             listeners = [
                 await stack.enter_async_context(Listener(app, sock, settings=self.settings))
                 for app, sock in zip(self._applications(endpoints), socks, strict=True)
             ]
             left = await asyncio.to_thread(self.spool.clear)
+            stack.push_async_callback(self.storage.close)
             await stack.enter_async_context(self.compute)
             await stack.enter_async_context(self.jobs)
             await stack.enter_async_context(self.coordination)
@@ -91,7 +115,7 @@ class Daemon:
             self._stack = stack.pop_all()
         self.urls = [url_of(sock) for sock in socks]
         self.url = self.urls[0]
-        self.health.serve(self.jobs.probe)
+        self.health.serve(self.jobs.probe, age=lambda: self.jobs.age_s)
         _log.info(
             "listening",
             extra={
@@ -111,14 +135,32 @@ class Daemon:
         _log.info("stopped")
 
     async def drain(self) -> None:
-        """Take no more work, and wait until what is in flight is done, or ``drain_s`` are over."""
+        """Take no more work, and wait until what is in flight is done, or ``drain_s`` are over.
+
+        Shortly before that, requests that still send or wait are told to come again.
+        """
         self.health.drain()
+        self._draining.set()
         _log.info("draining", extra={"in_flight": self._in_flight, "seconds": self.settings.drain_s})
+        farewell_s = min(_FAREWELL_S, self.settings.drain_s / 2)
+        if await self._idle_within(self.settings.drain_s - farewell_s):
+            return
+        _log.warning("requests are told to come again", extra={"in_flight": self._in_flight})
+        for body in list(self._bodies):
+            body.cut()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.jobs.give_up())
+            idle = group.create_task(self._idle_within(farewell_s))
+        if not idle.result():
+            _log.warning("requests are cut off", extra={"in_flight": self._in_flight})
+
+    async def _idle_within(self, seconds: float) -> bool:
         try:
-            async with asyncio.timeout(self.settings.drain_s):
+            async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
-            _log.warning("requests are cut off", extra={"in_flight": self._in_flight})
+            return False
+        return True
 
     # The application
 
@@ -130,7 +172,7 @@ class Daemon:
         apps = []
         for endpoint in endpoints:
             app = web.Application(middlewares=[self._gate])
-            app.on_response_prepare.append(_sign)
+            app.on_response_prepare.append(self._sign)
             dialects = speakers(endpoint, services)
             mount(app, (route for dialect in dialects for route in dialect.routes()), tokens=tokens, shared=shared)
             if described := _described(dialects):
@@ -140,6 +182,7 @@ class Daemon:
         apps[0].router.add_get("/readyz", self.health.ready)
         apps[0].router.add_get("/metrics", self._show_metrics)
         self.metrics.count_jobs(self._count_jobs)
+        self.metrics.show_age(lambda: self.jobs.age_s)
         return apps
 
     def describe(self) -> openapi.Document:
@@ -155,6 +198,7 @@ class Daemon:
             logins=Logins(self.settings, tokens, failed=self._login_failed),
             spool=self.spool,
             coordination=self.coordination,
+            draining=self._draining,
         )
 
     @web.middleware
@@ -168,12 +212,15 @@ class Daemon:
             count=self.metrics.received.inc,
         )
         started = time.monotonic()
+        self._bodies.add(body)
         try:
             response = await self._respond(request, handler)
             if body.unread:
                 await _send_and_drain(request, response, body)
         except ConnectionError:
             response = web.Response(status=_CLIENT_GONE)
+        finally:
+            self._bodies.discard(body)
         self._measure(request, response, time.monotonic() - started)
         return response
 
@@ -211,6 +258,19 @@ class Daemon:
             self.metrics.sent.inc(response.content_length or 0)
         else:
             self.metrics.sent.inc(response.body_length)
+
+    async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Name the request, so that a client can quote it, but not the versions of the libraries that the daemon is made of.
+
+        What is read while the cluster is not heard of says how old it is.
+        """
+        response.headers["Server"] = SERVER
+        request_id = logs.request_id.get()
+        if request_id is not None:
+            response.headers["X-Request-ID"] = request_id
+        age = self.jobs.age_s if request.method in _READS and request.path.startswith(f"{PREFIX}/") else None
+        if age is not None and self.health.state is not State.STARTING:
+            response.headers["Age"] = f"{age:.0f}"
 
     async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
         return self.metrics.page()
@@ -254,14 +314,6 @@ async def serve(settings: Settings) -> None:
 def _on_signals(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, action)
-
-
-async def _sign(_: web.Request, response: web.StreamResponse) -> None:
-    """Name the request, so that a client can quote it; and not the versions of the libraries that the daemon is made of."""
-    response.headers["Server"] = SERVER
-    request_id = logs.request_id.get()
-    if request_id is not None:
-        response.headers["X-Request-ID"] = request_id
 
 
 async def _send_and_drain(request: web.Request, response: web.StreamResponse, body: Body) -> None:

@@ -14,6 +14,8 @@ CHUNK_BYTES = 64 << 10
 """Most bytes handed out at once. Parsing as much takes 3 ms at worst (small multipart fields), and then the loop turns."""
 _FLOOR_BYTES_PER_S = 1024
 """A client slower than this is no slow link but one that holds a connection open on purpose."""
+_LINGER_S = 2.0
+"""Seconds for which more is read and forgotten from a client that was told to come again: it may send first and read then."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -32,6 +34,9 @@ class Body:
         self._count = count
         self._taken = 0
         self._given_up = False
+        self._cut = False
+        self._linger_until = float("inf")
+        self._patience: asyncio.Timeout | None = None
         self._expects = request.headers.get("Expect", "").lower() == "100-continue"
 
     @property
@@ -44,10 +49,18 @@ class Body:
         """False for a client that still waits for leave to send, and for one that was given up: their connection is closed."""
         return not (self._expects or self._given_up)
 
+    def cut(self) -> None:
+        """Stop waiting for the client: it is to come again when this server, or its successor, is there."""
+        if self._cut:
+            return
+        self._cut = True
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the rest of the body. A client that waits for leave to send gets it with the first chunk that is asked for.
 
-        :raises Refusal: 413 over the limit, 408 when the client is too slow, 400 when the transfer is broken
+        :raises Refusal: 413 over the limit, 408 when the client is too slow, 400 when the transfer is broken, 503 after ``cut``
         :raises ConnectionError: the client is gone
         """
         if (self._request.content_length or 0) > self._limit:
@@ -92,14 +105,24 @@ class Body:
             self._given_up = True
 
     async def _read(self, deadline: float) -> bytes:
+        loop = asyncio.get_running_loop()
+        lingering = self._linger_until < float("inf")
+        if self._cut and not lingering:
+            deadline = loop.time()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(min(deadline, self._linger_until)) as self._patience:
                 return await self._request.content.read(CHUNK_BYTES)
         except TimeoutError:
+            if self._cut and not lingering:
+                self._linger_until = loop.time() + _LINGER_S
+                headers = {"Retry-After": "5", "Connection": "close"}
+                raise Refusal(503, "The server stops before the request has arrived. Try again.", headers=headers) from None
             raise self._refusal(408, "The request body did not arrive in time.") from None
         except RequestPayloadError as error:
             self._given_up = True
             raise malformed(f"transfer: {error}") from error
+        finally:
+            self._patience = None
 
     async def _continue(self) -> None:
         if self._expects:

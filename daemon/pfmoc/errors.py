@@ -67,6 +67,14 @@ class StorageFull(PfmocError):
     """Storage has no space, inodes or quota left."""
 
 
+class StorageRefused(PfmocError):
+    """Storage answered, and refused what it was asked to make of what it has."""
+
+
+class NotPublished(PfmocError):
+    """A run's output is not in its place whole, and trying again does not mend that."""
+
+
 class ComputeRefused(PfmocError):
     """The compute environment answered, and refused.
 
@@ -76,3 +84,10 @@ class ComputeRefused(PfmocError):
     def __init__(self, message: str, *, engine_status: int) -> None:
         super().__init__(message)
         self.engine_status = engine_status
+
+
+class ComputeConflict(ComputeRefused):
+    """A run of that name exists already, and was asked to do something else."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, engine_status=409)

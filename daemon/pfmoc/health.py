@@ -1,4 +1,7 @@
-"""Liveness and readiness. Alive: the loop answers. Ready: storage and compute, asked just now, can do their work."""
+"""Liveness and readiness. Alive: the loop answers. Ready: storage and compute, asked just now, can do their work.
+
+Full storage is told, and does not end readiness: jobs are still shown, outputs fetched, and deletes make room.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from pfmoc.errors import PfmocError
+from pfmoc.errors import PfmocError, StorageFull, Unavailable
 from pfmoc.http import json_response
 
 _log = logging.getLogger(__name__)
@@ -29,7 +32,10 @@ class State(StrEnum):
     DRAINING = "draining"
 
 
-Probe = Callable[[], Awaitable[Mapping[str, str]]]
+Age = Callable[[], float | None]
+"""Seconds since answers were last confirmed; None while they are in step."""
+
+Probe = Callable[[], Awaitable[Mapping[str, PfmocError]]]
 """Asks what the daemon depends on; returns what is wrong, by name."""
 
 
@@ -42,15 +48,17 @@ class Health:
     def __init__(self, *, deadline_s: float = PROBE_DEADLINE_S, clock: Callable[[], float] = time.monotonic) -> None:
         self.state = State.STARTING
         self._probe: Probe | None = None
+        self._age: Age = lambda: None
         self._deadline_s = deadline_s
         self._clock = clock
-        self._asking: asyncio.Task[dict[str, str]] | None = None
-        self._answer: dict[str, str] = {}
+        self._asking: asyncio.Task[Mapping[str, PfmocError]] | None = None
+        self._answer: Mapping[str, PfmocError] = {}
         self._answered = float("-inf")
 
-    def serve(self, probe: Probe) -> None:
+    def serve(self, probe: Probe, *, age: Age = lambda: None) -> None:
         """The daemon has started."""
         self._probe = probe
+        self._age = age
         self.state = State.SERVING
 
     def drain(self) -> None:
@@ -70,20 +78,24 @@ class Health:
     async def ready(self, _: web.Request) -> web.StreamResponse:
         """GET /readyz."""
         wrong = await self._wrong()
-        if wrong:
-            return json_response({"ready": False, "reasons": wrong}, status=503, headers={"Retry-After": "5"})
-        return json_response({"ready": True})
+        age = self._age() if self.state is State.SERVING else None
+        told: dict[str, object] = {"reasons": {name: error.message for name, error in wrong.items()}} if wrong else {}
+        if age is not None:
+            told["age_s"] = round(age, 1)
+        if any(not isinstance(error, StorageFull) for error in wrong.values()):
+            return json_response({"ready": False, **told}, status=503, headers={"Retry-After": "5"})
+        return json_response({"ready": True, **told})
 
-    async def _wrong(self) -> Mapping[str, str]:
+    async def _wrong(self) -> Mapping[str, PfmocError]:
         if self.state is not State.SERVING:
-            return {"daemon": f"is {self.state}"}
+            return {"daemon": Unavailable(f"is {self.state}")}
         if self._clock() - self._answered < PROBE_LIFE_S:
             return self._answer
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask(), name="readiness probe")
         return await asyncio.shield(self._asking)
 
-    async def _ask(self) -> dict[str, str]:
+    async def _ask(self) -> Mapping[str, PfmocError]:
         try:
             self._answer = await self._question()
             self._answered = self._clock()
@@ -91,16 +103,16 @@ class Health:
             self._asking = None
         return self._answer
 
-    async def _question(self) -> dict[str, str]:
+    async def _question(self) -> Mapping[str, PfmocError]:
         if self._probe is None:  # pragma: no cover - serve() sets both
-            return {"daemon": "has no probe"}
+            return {"daemon": Unavailable("has no probe")}
         try:
             async with asyncio.timeout(self._deadline_s):
-                return dict(await self._probe())
+                return await self._probe()
         except TimeoutError:
-            return {"probe": f"no answer within {self._deadline_s:g} s"}
+            return {"probe": Unavailable(f"no answer within {self._deadline_s:g} s")}
         except PfmocError as error:
-            return {"probe": error.message}
+            return {"probe": error}
         except Exception:  # noqa: BLE001 - a probe that cannot even ask is itself the finding
             _log.exception("readiness probe failed")
-            return {"probe": "failed; the log has the cause"}
+            return {"probe": Unavailable("failed; the log has the cause")}

@@ -52,6 +52,15 @@ class Metrics:
         """Show jobs by kind and phase, asked for at each scrape."""
         self.registry.register(_JobCollector(counts))
 
+    def show_age(self, age: Callable[[], float | None]) -> None:
+        """Show how old answers are, asked for at each scrape."""
+        gauge = Gauge(
+            "pfmoc_answers_age_seconds",
+            "Seconds since what is answered of jobs was last confirmed; 0 while it is in step.",
+            registry=self.registry,
+        )
+        gauge.set_function(lambda: age() or 0.0)
+
     @asynccontextmanager
     async def measured_loop(self) -> AsyncIterator[None]:
         """Measure the event loop's lag for as long as the context lasts."""

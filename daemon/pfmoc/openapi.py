@@ -16,7 +16,7 @@ from pfmoc import __version__
 from pfmoc.dialects import shapes
 from pfmoc.dialects.fields import Field, FieldSet
 from pfmoc.dialects.forms import FILE_FIELD
-from pfmoc.dialects.operations import JSON, ZIP, Operation, Shape
+from pfmoc.dialects.operations import JSON, TEXT, ZIP, Operation, Shape
 from pfmoc.dialects.routes import Handler, Route
 from pfmoc.http import json_body
 from pfmoc.jobs.names import JID_MAX, JID_PATTERN
@@ -173,6 +173,10 @@ class _Description:
         if operation.shape is not None:
             answer["description"] = operation.shape.help
             answer["content"] = {JSON: {"schema": self._schema(operation.shape)}}
+        if operation.or_archive:
+            answer.setdefault("content", {})[ZIP] = {"schema": {"contentMediaType": ZIP}}
+        if operation.text:
+            answer["content"] = {TEXT: {"schema": {"type": "string"}}}
         if links := self._links(route):
             answer["links"] = links
         if not operation.archive:
@@ -248,7 +252,10 @@ class _Description:
 def _operation_id(route: Route) -> str:
     """``pluginjobs_show``: the collection, and what is done."""
     collection, *rest = route.path.strip("/").split("/")[2:]
-    action = {"POST": "submit", "DELETE": "remove", "GET": ("info", "show", "output")[len(rest)]}[route.method]
+    if len(rest) > 1:
+        action = "output" if rest[1] == "file" else rest[1]
+    else:
+        action = {"POST": "submit", "DELETE": "remove", "GET": ("info", "show")[len(rest)]}[route.method]
     return f"{collection.replace('-', '_')}_{action}"
 
 

@@ -100,7 +100,7 @@ def descriptors(cube, *, plugin_type="ds"):
 
 
 def outputs(compute, cube, storebase):
-    return storebase / OUTPUT if cube.innetwork else compute.started[-1].outgoing
+    return storebase / OUTPUT if cube.innetwork else compute.started[-1].mounts.outgoing
 
 
 @pytest.fixture(autouse=True)

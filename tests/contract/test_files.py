@@ -40,7 +40,7 @@ async def api(zip_daemon):
 @pytest.fixture
 async def outgoing(api, compute):
     await plugin_job(api, "j", {})
-    return compute.started[0].outgoing
+    return compute.started[0].mounts.outgoing
 
 
 @pytest.fixture(params=["pluginjobs", "jobs"])

@@ -86,10 +86,13 @@ async def test_pfcon_5_2_runs_a_job_on_pman(pman, compute, storebase, places):
     assert (begun["jid"], begun["status"], begun["logs"]) == ("chris-jid-7", "notstarted", "")
     assert begun["cmd"] == "python3 /usr/local/bin/simpledsapp --prefix le /share/incoming /share/outgoing"
     (run,) = compute.started
-    assert (run.incoming, run.outgoing) == (storebase / "key-chris-jid-7/incoming", storebase / "key-chris-jid-7/outgoing")
+    assert (run.mounts.incoming, run.mounts.outgoing) == (
+        storebase / "key-chris-jid-7/incoming",
+        storebase / "key-chris-jid-7/outgoing",
+    )
     assert run.env == {"CHRIS_JID": "x"}
     compute.begin("chris-jid-7")
-    plant(run.outgoing, {"out.txt": b"result"})
+    plant(run.mounts.outgoing, {"out.txt": b"result"})
     compute.finish("chris-jid-7", logs="done\n")
     shown = await pfcon.ended("chris-jid-7")
     assert (list(shown), shown["status"], shown["logs"]) == (FLAT, "finishedSuccessfully", "done\n")
@@ -108,7 +111,7 @@ async def test_pman_takes_the_directories_that_its_caller_names(serve, compute, 
     async with serve(storage, PFMOC_LISTENERS="pman@0") as daemon, client(daemon.urls[1], log_in=False) as api:
         (await api.send("POST", "", json=fields)).expect(201)
     (run,) = compute.started
-    assert (run.incoming, run.outgoing) == (storebase / "home/bob/in", storebase / "home/bob/out")
+    assert (run.mounts.incoming, run.mounts.outgoing) == (storebase / "home/bob/in", storebase / "home/bob/out")
     assert not (storebase / "key-j").exists()
 
 
@@ -212,7 +215,10 @@ async def test_scripts_to_pman_3_with_units_in_their_limits(pman, compute, store
             "/share/incoming",
             "/share/outgoing",
         ]
-        assert (run.incoming, run.outgoing) == (storebase / f"key-{jid}/incoming", storebase / f"key-{jid}/outgoing")
+        assert (run.mounts.incoming, run.mounts.outgoing) == (
+            storebase / f"key-{jid}/incoming",
+            storebase / f"key-{jid}/outgoing",
+        )
 
 
 async def test_pman_describes_itself(pman):

@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from harness.daemon import running, settings_for
 from harness.http import PLUGIN, client
 from harness.zips import zipped
+
+from pfmoc.compute.registry import open_compute
 
 MISSING = "Missing required parameter in the post body"
 ANYWHERE = "Missing required parameter in the JSON body or the post body or the query string"
@@ -206,6 +209,28 @@ async def test_limits_out_of_bounds_name_the_field(fs_api, storebase, compute, f
         assert field in reply.message
     assert not compute.started
     assert sorted(path.name for path in storebase.iterdir()) == ["in", "out"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cpu_limit": 2001}, "cpu_limit: must be between 1 and 2000 millicores, got 2001"),
+        ({"memory_limit": 513}, "memory_limit: must be between 6 and 512 MiB, got 513"),
+        ({"gpu_limit": 2}, "gpu_limit: must be between 0 and 1, got 2: this compute environment has 1"),
+    ],
+)
+async def test_limits_beyond_those_of_the_site_name_field_and_bound(tmp_path, fields, message):
+    site = {"STORAGE_ENV": "filesystem", "PFMOC_MAX_CPU_M": 2000, "PFMOC_MAX_MEMORY_MIB": 512, "PFMOC_GPUS": 1}
+    compute = open_compute(settings_for(tmp_path, **site))
+    for name in ("in", "out"):
+        (tmp_path / "storeBase" / name).mkdir()
+    async with running(tmp_path, compute=compute, **site) as daemon, client(daemon.url) as api:
+        for path in ("pluginjobs/", "jobs/"):
+            reply = await api.post(path, but(**fields))
+            assert (reply.status, reply.message) == (400, message)
+        # What fits is not refused for its limits: there is no such image here.
+        reply = await api.post("pluginjobs/", but(cpu_limit=2000, memory_limit=512, gpu_limit=1))
+        assert reply.status == 404
 
 
 @pytest.mark.parametrize("field", ["cpu_limit", "memory_limit"])

@@ -151,6 +151,22 @@ async def test_draining_does_not_last_for_ever(tmp_path, how, seconds):
         assert not part.exists()
 
 
+async def test_an_upload_that_outlasts_the_draining_is_told_to_come_again(tmp_path):
+    headers = [("Content-Type", "multipart/form-data; boundary=bbb"), ("Content-Length", "1000000000")]
+    start = b'--bbb\r\nContent-Disposition: form-data; name="data_file"; filename="x"\r\n\r\nPK'
+    async with serving(tmp_path, PFMOC_DRAIN_S="1") as served, client(served.url) as api:
+        async with connection(served.url) as (reader, writer):
+            authorized = [("Authorization", f"Bearer {api.token}"), *headers]
+            writer.write(head("POST", "/api/v1/pluginjobs/", authorized) + start)
+            await eventually(lambda: list((tmp_path / "storeBase").rglob("*.part")), what="the upload to begin")
+            served.process.terminate()
+            answer = await asyncio.wait_for(reader.read(), 20)
+        assert answer.startswith(b"HTTP/1.1 503 "), answer
+        assert b"Retry-After: 5" in answer
+        assert await asyncio.wait_for(served.process.wait(), 20) == 0
+    assert not list((tmp_path / "storeBase").rglob("*.part"))
+
+
 async def test_a_killed_daemons_uploads_are_removed_by_the_next(tmp_path):
     async with serving(tmp_path) as served, client(served.url) as api, half_an_upload(served, api, tmp_path) as part:
         assert part.stat().st_mode & 0o777 == 0o600

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.lab import Lab, make_directories, settings_for
+from harness.lab import Environment, make_directories, settings_for
+from harness.lab_fixtures import compute, lab
 from harness.podman import PodmanDoesNotWork, PodmanService
 
-from pfmoc.compute.base import Compute
 from pfmoc.compute.podman import PodmanCompute
 from pfmoc.settings import Settings
 
 pytest.register_assert_rewrite("harness.conformance")
+
+__all__ = ["compute", "lab"]
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +44,5 @@ def podman_settings(podman_service: PodmanService, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def lab(podman_settings: Settings, tmp_path: Path) -> AsyncIterator[Lab]:
-    lab = Lab(storebase=tmp_path, open=lambda: PodmanCompute(podman_settings))
-    yield lab
-    await lab.clear()
-
-
-@pytest.fixture
-async def compute(lab: Lab) -> AsyncIterator[Compute]:
-    async with lab.open() as compute:
-        yield compute
+def environment(podman_settings: Settings) -> Environment:
+    return lambda: PodmanCompute(podman_settings)

@@ -48,10 +48,15 @@ async def test_limits_and_privileges_are_what_was_asked(lab: Lab, podman_setting
     user = settings_for(lab.storebase, CONTAINER_ENV="process", CONTAINER_USER="1234:77").container_user
     settings = podman_settings.model_copy(update={"container_user": user, "shm_size_mib": 96})
     async with PodmanCompute(settings) as compute:
-        script = "id; cat /proc/self/status /proc/self/mountinfo /proc/net/dev; sleep 1000"
+        script = "id; cat /proc/self/status /proc/self/mountinfo /proc/net/dev; echo told; sleep 1000"
         await compute.start(lab.run(script, limits=Limits(cpu_millicores=500, memory_mib=48)))
-        await eventually(lambda: compute.logs("job", tail=1))
-        log = await eventually(lambda: compute.logs("job", tail=1000))
+
+        async def told() -> str:
+            """What it has told, once it has told all."""
+            log = await compute.logs("job", tail=1000)
+            return log if log.endswith("told\n") else ""
+
+        log = await eventually(told)
     for limit in memory_limits(inspected(podman_service)["State"]["Pid"]):
         assert limit == f"{48 << 20}\n"
     host = inspected(podman_service)["HostConfig"]

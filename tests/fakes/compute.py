@@ -20,9 +20,9 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from pfmoc.compute.base import Compute, Limits, Observation, Run, RunState
-from pfmoc.compute.limits import check_limits
-from pfmoc.errors import ComputeRefused, ComputeUnavailable
+from pfmoc.compute.base import Compute, Limits, Observation, Run, RunState, Stages
+from pfmoc.compute.limits import Bounds, check_limits
+from pfmoc.errors import ComputeConflict, ComputeRefused, ComputeUnavailable
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -47,8 +47,16 @@ class FakeCompute(Compute):
         """Status with which ``start`` is refused."""
         self.fails_after_start = False
         """``start`` starts the run and then raises ComputeUnavailable: the answer was lost on its way."""
+        self.ends_at_once: str | None = None
+        """With a log: every run has failed, and left that, before ``start`` answers."""
         self.duplicate_events = 1
         """How often each event is delivered."""
+        self.keeps_digests = False
+        """Runs tell the digest and the record that they were started with, as pods do; another digest is a conflict."""
+        self.stages: Stages | None = None
+        """What every run that ended says of its stages."""
+        self.age: float | None = None
+        """What ``age_s`` says."""
         self._unavailable = False
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -66,6 +74,10 @@ class FakeCompute(Compute):
         self._watchers: list[asyncio.Queue[Observation | None]] = []
         self._ticks = 0
 
+    @property
+    def age_s(self) -> float | None:
+        return self.age
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -75,7 +87,7 @@ class FakeCompute(Compute):
     # The protocol.
 
     def check(self, image: str, limits: Limits) -> None:  # noqa: ARG002 - every image is good here
-        check_limits(limits, gpus=self.gpus)
+        check_limits(limits, Bounds(gpus=self.gpus))
 
     async def probe(self) -> None:
         await self._gate("probe")
@@ -84,7 +96,10 @@ class FakeCompute(Compute):
         await self._gate("start")
         if self.refuses is not None:
             raise ComputeRefused(f"{run.image}: refused by the fake", engine_status=self.refuses)
-        if run.name not in self._runs:
+        there = self._runs.get(run.name)
+        if there is not None and there.digest and there.digest != run.digest:
+            raise ComputeConflict(f"{run.name} exists, and was asked to do something else")
+        if there is None:
             self.started.append(run)
             self._runs[run.name] = Observation(
                 name=run.name,
@@ -94,8 +109,12 @@ class FakeCompute(Compute):
                 image=run.image,
                 cmd=shlex.join(run.argv),
                 timestamp=self._now(),
+                digest=run.digest if self.keeps_digests else "",
+                record=run.record if self.keeps_digests else "",
             )
             self.emit(self._runs[run.name])
+            if self.ends_at_once is not None:
+                self.finish(run.name, exit_code=1, logs=self.ends_at_once)
         if self.fails_after_start:
             raise ComputeUnavailable("the answer was lost on its way")
         return self._runs[run.name]
@@ -112,6 +131,21 @@ class FakeCompute(Compute):
         await self._gate("logs")
         lines = self._logs.get(name, "").splitlines(keepends=True)
         return "".join(lines[-tail:]) if tail else ""
+
+    async def follow(self, name: str) -> AsyncIterator[bytes]:
+        await self._gate("follow")
+        told = 0
+        while name in self._runs:
+            text = self._logs.get(name, "")
+            if text[told:]:
+                yield text[told:].encode()
+                told = len(text)
+                continue
+            if self._runs[name].state.ended:
+                return
+            if self._unavailable:
+                raise ComputeUnavailable("the log broke off")
+            await asyncio.sleep(0.01)
 
     async def remove(self, name: str) -> None:
         await self._gate("remove")
@@ -145,6 +179,8 @@ class FakeCompute(Compute):
         if logs is not None:
             self._logs[name] = logs
         state = RunState.SUCCEEDED if exit_code == 0 else RunState.FAILED
+        if self.stages is not None:
+            self._runs[name] = replace(self._runs[name], stages=self.stages)
         return self._change(name, state=state, message=message, exit_code=exit_code)
 
     def write_log(self, name: str, text: str) -> None:

@@ -12,10 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from pfmoc.__main__ import main
+from pfmoc.compute.kubernetes import KubernetesCompute
 from pfmoc.compute.process import ProcessCompute
 from pfmoc.jobs.board import Board
+from pfmoc.jobs.cluster_board import ClusterBoard
+from pfmoc.jobs.local_board import LocalBoard
 from pfmoc.storage import copying, zip_in
 from pfmoc.storage.fslink import FslinkStorage
+from pfmoc.storage.object_storage import ObjectStorage
 from pfmoc.storage.zipfile import ZipfileStorage
 
 
@@ -51,15 +55,22 @@ def after_sync(owner: Any, name: str) -> None:
 
 
 def at_phase(phase: str) -> None:
-    """Die when a job has been written down in a phase."""
-    original = Board.save
+    """Die when a plugin job has been written down in a phase."""
+    for board in (LocalBoard, ClusterBoard):
+        for name in ("claim", "save"):
+            _dies_after(board, name, phase)
 
-    async def patched(board: Board, job: Any, **kwargs: Any) -> None:
-        await original(board, job, **kwargs)
-        if job.phase == phase:
+
+def _dies_after(board: type[Board], name: str, phase: str) -> None:
+    original: Callable[..., Any] = getattr(board, name)
+
+    async def patched(self: Board, job: Any, **kwargs: Any) -> Any:
+        result = await original(self, job, **kwargs)
+        if (job.kind, job.phase) == ("plugin", phase):
             die()
+        return result
 
-    setattr(Board, "save", patched)  # noqa: B010 - a method, replaced on purpose
+    setattr(board, name, patched)
 
 
 POINTS: dict[str, Callable[[], None]] = {
@@ -73,6 +84,13 @@ POINTS: dict[str, Callable[[], None]] = {
     "copying": lambda: after_sync(copying, "bring"),
     "copied": lambda: after(FslinkStorage, "stage"),
     "deleting": lambda: after(ZipfileStorage, "discard"),
+    "pods.staged": lambda: after(ObjectStorage, "stage"),
+    "pods.starting": lambda: before(KubernetesCompute, "start"),
+    "pods.started": lambda: after(KubernetesCompute, "start"),
+    "pods.ended": lambda: after(ObjectStorage, "seal"),
+    "pods.uploaded": lambda: after(ObjectStorage, "upload"),
+    "pods.withdrawn": lambda: after(ObjectStorage, "withdraw"),
+    "pods.deleted": lambda: after(ObjectStorage, "discard"),
 }
 
 if __name__ == "__main__":

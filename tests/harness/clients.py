@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.locks import locked
 
 CACHE = Path("~/.cache/pfmoc/test-clients").expanduser()
 _INSTALL_S = 120.0
@@ -22,7 +22,7 @@ _INSTALL_S = 120.0
 def environment(package: str, version: str) -> Path:
     """The directory of a virtual environment with just this package; built once, and complete as soon as it is there."""
     final = CACHE / f"{package}-{version}"
-    with _lock(CACHE / ".lock"):
+    with locked(CACHE / ".lock"):
         if final.is_dir():
             return final
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
@@ -40,14 +40,6 @@ def _uv(*arguments: str) -> None:
         pytest.skip(f"no environment for a real client: {error}")
     if done.returncode:
         pytest.skip(f"no environment for a real client: {done.stderr.strip()[-300:]}")
-
-
-@contextmanager
-def _lock(path: Path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class Client:

@@ -19,7 +19,10 @@ from harness.waiting import DEADLINE_S, eventually
 from pfmoc.app import Daemon
 from pfmoc.compute.base import Compute
 from pfmoc.settings import Settings, load
+from pfmoc.storage.base import Storage
 
+START_S = 60.0
+"""Seconds in which a daemon must have begun to listen: importing it costs one second of a processor that is not busy."""
 USER = "pfcon"
 PASSWORD = "pfcon1234"
 
@@ -47,10 +50,12 @@ def settings_for(home: Path, **overrides: object) -> Settings:
 
 
 @asynccontextmanager
-async def running(home: Path, *, compute: Compute | None = None, **overrides: object) -> AsyncIterator[Daemon]:
+async def running(
+    home: Path, *, compute: Compute | None = None, storage: Storage | None = None, **overrides: object
+) -> AsyncIterator[Daemon]:
     """A daemon in this loop; on leaving, none of its tasks may be left."""
     before = asyncio.all_tasks()
-    async with Daemon(settings_for(home, **overrides), compute=compute or FakeCompute()) as daemon:
+    async with Daemon(settings_for(home, **overrides), compute=compute or FakeCompute(), storage=storage) as daemon:
         yield daemon
     await eventually(lambda: not asyncio.all_tasks() - before - {asyncio.current_task()}, what="all tasks to end")
 
@@ -90,7 +95,9 @@ async def serving(
     """A daemon as a process, once it listens; killed on leaving if it still runs."""
     async with launched(home, "serve", *arguments, environ=environ, **overrides) as served:
         event = await eventually(
-            lambda: served.event("listening") or served.process.returncode is not None, what="the daemon to listen"
+            lambda: served.event("listening") or served.process.returncode is not None,
+            what="the daemon to listen",
+            deadline_s=START_S,
         )
         assert isinstance(event, dict), served.log.read_text()
         served.url = event["url"]

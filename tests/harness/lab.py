@@ -11,7 +11,10 @@ from pathlib import Path
 from harness.podman import IMAGE, TOOLS
 from harness.waiting import eventually
 from pfmoc.compute.base import INCOMING, OUTGOING, Compute, Limits, Observation, Run
+from pfmoc.data import Mounts
 from pfmoc.settings import Settings, load
+
+Environment = Callable[[], AbstractAsyncContextManager[Compute]]
 
 
 @dataclass(kw_only=True)
@@ -22,7 +25,7 @@ class Lab:
     """
 
     storebase: Path
-    open: Callable[[], AbstractAsyncContextManager[Compute]]
+    open: Environment
 
     @property
     def incoming(self) -> Path:
@@ -39,8 +42,7 @@ class Lab:
             "jid": name,
             "image": IMAGE,
             "argv": ["sh", "-c", script, "sh", INCOMING, OUTGOING],
-            "incoming": self.incoming,
-            "outgoing": self.outgoing,
+            "data": Mounts(incoming=self.incoming, outgoing=self.outgoing),
             "limits": Limits(cpu_millicores=1000, memory_mib=64),
         }
         return Run(**(run | changes))  # type: ignore[arg-type]  # the dictionary has the types of the fields

@@ -10,6 +10,7 @@ import pytest
 from fakes.compute import FakeCompute
 from harness.http import client
 
+from pfmoc.compute.base import Compute
 from pfmoc.compute.limits import check_reference
 
 _HARNESS = Path(harness.__file__).parent
@@ -25,6 +26,10 @@ class ThoroughCompute(FakeCompute):
     def check(self, image, limits):
         super().check(image, limits)
         check_reference(image)
+
+    def follow(self, name):
+        """Once, what there is: no run of these ever ends."""
+        return Compute.follow(self, name)
 
 
 @pytest.fixture
@@ -56,7 +61,7 @@ async def schemathesis(daemon, *options):
 async def test_what_is_described_is_what_is_answered(serve):
     async with serve("zipfile", PFMOC_GPUS=0) as daemon:
         output = await schemathesis(daemon, "--phases=coverage,fuzzing,stateful", "--max-examples=7")
-    assert "Selected: 24/24" in output
+    assert "Selected: 27/27" in output
 
 
 @pytest.mark.parametrize(("storage", "collections"), [("filesystem", "pluginjobs"), ("fslink", "(plugin|copy)?jobs")])

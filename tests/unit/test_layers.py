@@ -13,7 +13,7 @@ import pfmoc
 
 ROOT = Path(pfmoc.__file__).parent
 
-COMMON = {"pfmoc", "backoff", "durable", "errors", "locks", "settings"}
+COMMON = {"pfmoc", "backoff", "durable", "data", "errors", "locks", "settings"}
 """What everybody may know: it knows neither HTTP nor jobs."""
 REQUESTS = {"auth", "body", "http", "logs", "spool"}
 """What stands between a socket and a dialect."""
@@ -21,15 +21,20 @@ REQUESTS = {"auth", "body", "http", "logs", "spool"}
 ALLOWED: dict[str, set[str]] = {
     "backoff": set(),
     "durable": set(),
+    "data": set(),
     "errors": set(),
     "locks": set(),
     "listeners": set(),
     "settings": {"listeners"},
     "pfmoc": set(),
     # The layers, from the bottom.
-    "compute": COMMON,
-    "storage": COMMON,
-    "jobs": COMMON | {"compute", "storage"},
+    "cluster": COMMON,
+    "compute": COMMON | {"cluster"},
+    "objects": COMMON,
+    "storage": COMMON | {"objects"},
+    "mover": {"pfmoc", "backoff", "objects", "storage"},
+    "staged": COMMON | {"mover", "storage"},
+    "jobs": COMMON | {"cluster", "compute", "storage"},
     "workflow": COMMON | {"storage"},
     "coordination": COMMON | {"compute", "jobs", "spool", "storage", "workflow"},
     "dialects": COMMON | REQUESTS | {"compute", "coordination", "jobs", "listeners", "storage"},
@@ -49,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 """The rest, ``app`` and ``__main__``, puts everything together."""
 
-NO_SERVER = {"compute", "storage", "jobs", "coordination", "workflow", *COMMON}
+NO_SERVER = {"cluster", "compute", "storage", "jobs", "coordination", "workflow", *COMMON}
 """Where nothing of ``aiohttp.web`` has a place."""
 
 
@@ -91,9 +96,12 @@ def test_every_part_is_in_the_table():
     assert {layer(name) for name in MODULES} - {"app", "__main__"} == ALLOWED.keys()
 
 
-def test_the_supervisor_of_a_run_is_made_of_the_standard_library():
+@pytest.mark.parametrize(
+    ("program", "part"), [("compute.shim", "compute.rundir"), ("mover.__main__", "storage.trees")], ids=["supervisor", "mover"]
+)
+def test_what_runs_beside_a_plugin_is_made_of_the_standard_library(program, part):
     # There is one for each run, so it must start fast and stay small.
-    pending, seen = ["compute.shim"], set()
+    pending, seen = [program], set()
     while pending:
         name = pending.pop()
         seen.add(name)
@@ -104,7 +112,7 @@ def test_the_supervisor_of_a_run_is_made_of_the_standard_library():
             module = other.removeprefix("pfmoc.")
             found = module if module in MODULES else module.rpartition(".")[0] or "pfmoc"
             pending += {found, found.rpartition(".")[0] or "pfmoc"} - seen
-    assert "compute.rundir" in seen
+    assert part in seen
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if layer(name) in NO_SERVER])

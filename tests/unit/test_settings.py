@@ -133,3 +133,110 @@ def test_secrets_do_not_show():
 def test_the_reference_page_is_what_the_code_says():
     page = Path(__file__).parents[2] / "docs/reference/settings.md"
     assert page.read_text() == settings_page(), "make it anew: python -m pfmoc settings > docs/reference/settings.md"
+
+
+# Clusters and object stores
+
+KEYSTONE = {"OS_AUTH_URL": "http://k/v3", "OS_APPLICATION_CREDENTIAL_ID": "i", "OS_APPLICATION_CREDENTIAL_SECRET": "hush"}
+PODS = PRODUCTION | KEYSTONE | {"CONTAINER_ENV": "openshift", "PFCON_INNETWORK": "yes", "SWIFT_CONTAINER_NAME": "c"}
+S3 = {"S3_ENDPOINT_URL": "http://s", "S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "hush", "S3_BUCKET_NAME": "b"}
+
+
+def test_pods_and_swift_which_is_the_default_in_the_network():
+    settings = load(PODS)
+    assert (settings.storage_env, settings.in_cluster, settings.in_objects) == ("swift", True, True)
+    assert (settings.publish_deadline_s, settings.job_deadline_s, settings.job_ttl_s) == (3600, 604_800, 86_400)
+    assert (settings.record_days, settings.max_objects, settings.gpu_resource) == (30.0, 1_000_000, "nvidia.com/gpu")
+    assert (settings.queue_wait_s, settings.max_gathered) == (86_400, 400_000)
+    assert "hush" not in repr(settings)
+
+
+def test_every_secret_is_kept_out_of_the_log():
+    store = {"SWIFT_KEY": "one", "SWIFT_TEMPURL_KEY": "two", "S3_SECRET_KEY": "three", "PFMOC_LEGACY_TOKEN": "four" * 5}
+    assert {"one", "two", "three", "four" * 5, "hush", "12345678", "k" * 32} == set(load({**PODS, **store}).secrets)
+
+
+def test_swift_of_version_1_and_s3():
+    version_1 = {"SWIFT_AUTH_URL": "http://s/auth/v1.0", "SWIFT_USERNAME": "chris:chris", "SWIFT_KEY": "hush"}
+    settings = load({**{name: value for name, value in PODS.items() if name not in KEYSTONE}, **version_1})
+    assert settings.swift_username == "chris:chris"
+    assert "hush" not in repr(load({**PODS, **S3, "STORAGE_ENV": "s3"}))
+
+
+def test_lists_and_tables():
+    settings = load(
+        {
+            **PODS,
+            "JOB_NAMESPACE": "chris",
+            "NODE_SELECTOR": "a=b, c=d",
+            "IMAGE_PULL_SECRETS": "one, two",
+            "PFMOC_ARCHITECTURES": "*/power/*=ppc64le,*=amd64",
+            "PFMOC_GPU_PRODUCTS": "NVIDIA-A100-SXM4-40GB,Tesla-V100-PCIE-32GB",
+        }
+    )
+    assert settings.node_selector == {"a": "b", "c": "d"}
+    assert settings.image_pull_secrets == ("one", "two")
+    assert list(settings.architectures) == ["*/power/*", "*"]
+    assert settings.gpu_products == ("NVIDIA-A100-SXM4-40GB", "Tesla-V100-PCIE-32GB")
+
+
+def test_what_a_template_passes_on_empty_is_not_set():
+    settings = load(
+        {**PODS, "JOB_NAMESPACE": "", "PFMOC_JOB_QUEUE": "", "SWIFT_AUTH_URL": "", "KUBECONFIG": "", "OS_INTERFACE": ""}
+    )
+    assert (settings.job_namespace, settings.job_queue, settings.swift_auth_url, settings.kubeconfig) == (None,) * 4
+    assert settings.os_interface == "public"
+
+
+def test_variables_of_other_tools_do_not_end_the_embedded_mode():
+    assert load({"KUBECONFIG": "/root/.kube/config", "OS_AUTH_URL": "http://k/v3", "PORT": "0"}).container_env == "process"
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"OS_APPLICATION_CREDENTIAL_SECRET": ""}, "OS_APPLICATION_CREDENTIAL_SECRET: is required"),
+        (dict.fromkeys(KEYSTONE, ""), "OS_AUTH_URL: is required when STORAGE_ENV is swift"),
+        ({**dict.fromkeys(KEYSTONE, ""), "SWIFT_USERNAME": "u", "SWIFT_KEY": "k"}, "SWIFT_AUTH_URL: is required"),
+        ({"SWIFT_CONTAINER_NAME": ""}, "SWIFT_CONTAINER_NAME: is required"),
+        ({"SWIFT_CONTAINER_NAME": "a/b"}, "SWIFT_CONTAINER_NAME: "),
+        ({"OS_AUTH_TYPE": "password"}, "OS_AUTH_TYPE: "),
+        ({"OS_AUTH_URL": "k/v3"}, "OS_AUTH_URL: "),
+        ({**S3, "STORAGE_ENV": "s3", "S3_BUCKET_NAME": ""}, "S3_BUCKET_NAME: is required"),
+        ({"COMPUTE_VOLUME_TYPE": "kubernetes_pvc"}, "VOLUME_NAME: is required"),
+        ({"STORAGE_ENV": "fslink"}, "VOLUME_NAME: is required"),
+        ({"STORAGE_ENV": "zipfile", "PFCON_INNETWORK": "no"}, "VOLUME_NAME: is required"),
+        ({"CONTAINER_USER": "1000:"}, "CONTAINER_USER: must be unset"),
+        ({"COMPUTE_VOLUME_TYPE": "host"}, "COMPUTE_VOLUME_TYPE: must be kubernetes_pvc"),
+        ({"PFMOC_DIALECTS": "pfcon6,pman", "PFMOC_LEGACY_TOKEN": "t" * 20}, "PFMOC_DIALECTS: pman is served from a file system"),
+        ({"JOB_NAMESPACE": "No Name"}, "JOB_NAMESPACE: "),
+        ({"KUBECONFIG": "here"}, "KUBECONFIG: must be an absolute path"),
+        ({"PFMOC_ARCHITECTURES": "x=power pc"}, "PFMOC_ARCHITECTURES: 'power pc', for x, is no architecture"),
+        ({"PFMOC_RECORD_DAYS": "0"}, "PFMOC_RECORD_DAYS: "),
+        ({"PFMOC_GPU_RESOURCE": "gpu"}, "PFMOC_GPU_RESOURCE: "),
+    ],
+)
+def test_what_pods_and_stores_need(changes, first):
+    found = problems({**PODS, **changes})
+    assert found[0].startswith(first), found
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "travels"),
+    [
+        ({}, True),
+        ({"VOLUME_NAME": "claim"}, True),
+        ({"COMPUTE_VOLUME_TYPE": "kubernetes_pvc", "VOLUME_NAME": "claim"}, False),
+        ({"CONTAINER_ENV": "docker"}, False),
+        ({"CONTAINER_ENV": "process"}, False),
+    ],
+)
+def test_data_in_a_store_travel_with_pods_or_are_staged_here(changes, travels):
+    settings = load({**PODS, **changes})
+    assert (settings.travels, settings.staged) == (travels, not travels)
+
+
+def test_a_claim_is_nothing_that_docker_has():
+    (problem,) = problems(PRODUCTION | {"COMPUTE_VOLUME_TYPE": "kubernetes_pvc"})
+    assert problem == "COMPUTE_VOLUME_TYPE: kubernetes_pvc is nothing that docker has"

@@ -17,7 +17,7 @@ from types import FrameType
 from workflows.runner.documents import DocumentError, PackagedInput, Workflow, load
 from workflows.runner.engine import Engine
 from workflows.runner.report import Report, progress
-from workflows.runner.server import Access, Server, ServerError
+from workflows.runner.server import ROOT, Access, Server, ServerError
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2
@@ -77,7 +77,13 @@ def main() -> int:
         engine = Engine(workflow, server, run=run, results=results, watcher=watcher)
         outcomes = engine.go(stop, at_once=arguments.at_once)
     report = Report(
-        workflow=workflow, run=run, api=access.url, results=results, seconds=time.monotonic() - began, outcomes=outcomes
+        workflow=workflow,
+        run=run,
+        api=access.url,
+        results=results,
+        seconds=time.monotonic() - began,
+        outcomes=outcomes,
+        store=f"{server.store.container}/{ROOT}/{run}" if server.store else "",
     )
     report.print_failures()
     if arguments.json:

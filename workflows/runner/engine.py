@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from workflows.runner.documents import Node, Workflow
-from workflows.runner.server import Ended, ServerError, StoppedError
+from workflows.runner.server import Ended, ServerError, Stages, StoppedError
 
 LOG_TAIL = 20
 
@@ -38,6 +38,7 @@ class Outcome:
     seconds: float = 0.0
     reason: str = ""
     log: tuple[str, ...] = field(default=(), repr=False)
+    stages: Stages | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -110,10 +111,13 @@ class Engine:
         except ServerError as error:
             return self._settled(node, "failed", str(error), began)
         if ended.succeeded:
-            return self._settled(node, "done", "", began)
-        return self._settled(node, "failed", f"the plugin ended with {ended.status}", began, ended.logs)
+            return self._settled(node, "done", "", began, ended)
+        said = f": {ended.message}" if ended.message else ""
+        return self._settled(node, "failed", f"the plugin ended with {ended.status}{said}", began, ended)
 
-    def _settled(self, node: Node, status: Status, reason: str, began: float | None = None, logs: str = "") -> Outcome:
+    def _settled(
+        self, node: Node, status: Status, reason: str, began: float | None = None, ended: Ended | None = None
+    ) -> Outcome:
         self._watcher(node, status)
         return Outcome(
             node=node,
@@ -122,7 +126,8 @@ class Engine:
             status=status,
             reason=reason,
             seconds=0.0 if began is None else time.monotonic() - began,
-            log=tuple(logs.splitlines()[-LOG_TAIL:]),
+            log=tuple(ended.logs.splitlines()[-LOG_TAIL:]) if ended and status == "failed" else (),
+            stages=ended.stages if ended else None,
         )
 
     def _jid(self, node: Node) -> str:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from workflows.runner.documents import Node, Workflow
 from workflows.runner.engine import Outcome, Watcher
+from workflows.runner.server import STAGES
 
 COLOURS = {"done": "green", "failed": "red", "skipped": "yellow", "stopped": "yellow"}
 PLAIN_WIDTH = 120
@@ -73,6 +74,8 @@ class Report:
     results: Path
     seconds: float
     outcomes: Sequence[Outcome]
+    store: str = ""
+    """Container and prefix of the data in a shared store."""
 
     @property
     def succeeded(self) -> bool:
@@ -100,14 +103,19 @@ class Report:
             console = Console(width=PLAIN_WIDTH)
         title = f"{self.workflow.name}: {self.workflow.description}"
         table = Table("node", "plugin", "status", title=title, title_justify="left")
-        for heading in ("seconds", "files", "bytes"):
+        shown = STAGES if any(outcome.stages for outcome in self.outcomes) else ()
+        for heading in ("seconds", *shown, "files", "bytes"):
             table.add_column(heading, justify="right")
         for outcome in self.outcomes:
             colour = COLOURS[outcome.status]
-            numbers = (f"{outcome.seconds:.1f}", str(len(outcome.files)), f"{outcome.size:,}")
+            stages = [getattr(outcome.stages, name, None) for name in shown]
+            times = ["" if seconds is None else f"{seconds:.1f}" for seconds in (outcome.seconds, *stages)]
+            numbers = (*times, str(len(outcome.files)), f"{outcome.size:,}")
             table.add_row(outcome.node.name, outcome.node.image, f"[{colour}]{outcome.status}[/]", *numbers)
         console.print(table)
         print(f"API:      {self.api}")
+        if self.store:
+            print(f"Swift:    {self.store}")
         print(f"Results:  {self.results}")
         if self.picture:
             print(f"Picture:  {self.picture}")
@@ -121,6 +129,7 @@ class Report:
             "seconds": round(self.seconds, 3),
             "api": self.api,
             "results": str(self.results),
+            "store": self.store or None,
             "picture": str(self.picture) if self.picture else None,
             "nodes": [
                 {
@@ -131,6 +140,7 @@ class Report:
                     "status": outcome.status,
                     "reason": outcome.reason,
                     "seconds": round(outcome.seconds, 3),
+                    "stages": asdict(outcome.stages) if outcome.stages else None,
                     "files": len(outcome.files),
                     "bytes": outcome.size,
                     "output": str(outcome.output),

@@ -11,9 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from pfmoc.data import Data, Mounts
+from pfmoc.errors import ComputeRefused
 
 INCOMING = "/share/incoming"
 """Where a plugin finds its input (contract 2.7)."""
@@ -21,6 +23,9 @@ INCOMING = "/share/incoming"
 OUTGOING = "/share/outgoing"
 """Where a plugin leaves its output (contract 2.7)."""
 
+
+FOLLOWED_LINES = 100_000
+"""Lines that ``follow`` yields at most where it cannot follow."""
 
 OUT_OF_MEMORY = "OOMKilled"
 """Message of a run that the kernel has killed because of its memory limit."""
@@ -49,6 +54,8 @@ class Limits:
     cpu_millicores: int
     memory_mib: int
     gpus: int = 0
+    gpu_product: str | None = None
+    """Which GPUs, as ``nvidia.com/gpu.product`` labels their nodes; None: any that the site has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,11 +71,42 @@ class Run:
     """Complete command line as the plugin sees it: paths below ``INCOMING`` and ``OUTGOING``."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment of the plugin. May hold the user's CUBE token: never to be logged."""
-    incoming: Path
-    """Input directory on the daemon's side, mounted read-only."""
-    outgoing: Path
-    """Output directory on the daemon's side, mounted read-write."""
+    data: Data
+    """Directories where ``Compute.shared``, else tickets."""
     limits: Limits
+    digest: str = ""
+    """Hash of what was asked for: two runs of one name and digest are one run."""
+    record: str = ""
+    """What was asked for, as JSON, without the environment: from it a daemon that knows nothing rebuilds its record."""
+    priority: str | None = None
+    """Priority class; None leaves it to the settings."""
+    queue: str | None = None
+    """Queue that admits the run; None leaves it to the settings."""
+    arch: str | None = None
+    """Architecture of the node, as Kubernetes spells it (``amd64``, ``ppc64le``); None leaves it to the image."""
+
+    @property
+    def mounts(self) -> Mounts:
+        """The directories of a run that has some.
+
+        :raises ComputeRefused: its data are in an object store
+        """
+        if not isinstance(self.data, Mounts):
+            raise ComputeRefused("this compute environment needs storage that it shares with the server", engine_status=500)
+        return self.data
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stages:
+    """Where the time of a run went. Each in seconds, and of one that goes on as far as it has come; None: not begun, or none."""
+
+    waiting: float | None = None
+    """From the request until the first container began: quota, scheduling, images."""
+    pull: float | None = None
+    plugin: float | None = None
+    publish: float | None = None
+    node: str = ""
+    pod: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +124,11 @@ class Observation:
     timestamp: str
     """When the run ended, or else started: RFC 3339, UTC."""
     exit_code: int | None = None
+    digest: str = ""
+    """That of the run; empty where the environment keeps none."""
+    record: str = ""
+    """That of the run; empty where the environment keeps none."""
+    stages: Stages | None = None
 
 
 class Compute(ABC):
@@ -99,6 +142,13 @@ class Compute(ABC):
     """Value of ``container_env`` in server info."""
     volume_type: str
     """Value of ``compute_volume_type`` in server info."""
+    shared: bool = True
+    """True: a run's data are ``Mounts``, of a volume that the daemon sees too. False: they are ``Tickets``."""
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the engine last confirmed what answers are made from; None where every answer asks it."""
+        return None
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...
@@ -129,6 +179,8 @@ class Compute(ABC):
 
         The image is fetched first where the engine can fetch it. Starting is atomic: after an error no run of that name is left,
         as far as the engine can still be reached. A caller that is cancelled leaves a whole run or none; ``inspect`` tells which.
+
+        :raises ComputeConflict: the run of that name has another digest
         """
 
     @abstractmethod
@@ -145,6 +197,13 @@ class Compute(ABC):
 
         Bytes that are not UTF-8 are replaced.
         """
+
+    async def follow(self, name: str) -> AsyncIterator[bytes]:
+        """Yield a run's log from its beginning, as it is written, until the run ends; nothing when there is no such run.
+
+        An environment that cannot follow yields what there is, once.
+        """
+        yield (await self.logs(name, tail=FOLLOWED_LINES)).encode()
 
     @abstractmethod
     async def remove(self, name: str) -> None:

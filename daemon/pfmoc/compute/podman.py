@@ -26,7 +26,7 @@ from pfmoc.compute.base import Compute, Limits, Observation, Run, RunState
 from pfmoc.compute.container_spec import DAEMON_LABEL, container_spec
 from pfmoc.compute.container_status import observation
 from pfmoc.compute.engine import Engine, refused, says_absent, usual_socket
-from pfmoc.compute.limits import check_limits, check_reference, gpus_here
+from pfmoc.compute.limits import bounds_of, check_limits, check_reference
 from pfmoc.compute.tasks import to_the_end
 from pfmoc.compute.text import Frames, Tail
 from pfmoc.errors import ComputeRefused, ComputeUnavailable
@@ -74,7 +74,7 @@ class PodmanCompute(Compute):
         self._settings = settings
         self._url = settings.docker_host or f"unix://{usual_socket(settings.container_env)}"
         self._daemon = _identity(settings)
-        self._gpus = gpus_here(settings)
+        self._bounds = bounds_of(settings)
         self._facts: _Facts | None = None
         self._closed = False
         self._locks = KeyedLocks()
@@ -98,7 +98,7 @@ class PodmanCompute(Compute):
 
     def check(self, image: str, limits: Limits) -> None:
         """Reject limits out of bounds, and what is no image reference. Whether the image can be had, only fetching it tells."""
-        check_limits(limits, gpus=self._gpus)
+        check_limits(limits, self._bounds)
         check_reference(image)
 
     async def probe(self) -> None:
@@ -203,8 +203,8 @@ class PodmanCompute(Compute):
         return container_spec(
             run,
             settings=self._settings,
-            incoming=self._on_host(run.incoming, facts),
-            outgoing=self._on_host(run.outgoing, facts),
+            incoming=self._on_host(run.mounts.incoming, facts),
+            outgoing=self._on_host(run.mounts.outgoing, facts),
             daemon=self._daemon,
             cpus_there=facts.cpus,
         )

@@ -32,7 +32,7 @@ from pfmoc import durable
 from pfmoc.compute import rundir, shim
 from pfmoc.compute.base import INCOMING, OUTGOING, Compute, Limits, Observation, Run
 from pfmoc.compute.images import ProcessImage, find_image
-from pfmoc.compute.limits import check_limits, gpus_here
+from pfmoc.compute.limits import bounds_of, check_limits
 from pfmoc.compute.process_status import SUPERVISOR_KILLED, observe
 from pfmoc.compute.supervisor import MARK, TERM_GRACE_S, NotStarted, Supervisor, kill_leftovers, look_for, reap
 from pfmoc.compute.tasks import to_the_end
@@ -81,7 +81,7 @@ class ProcessCompute(Compute):
         self._settings = settings
         self._cgroups = cgroups
         self._runs = settings.state_dir / "runs"
-        self._gpus = gpus_here(settings)
+        self._bounds = bounds_of(settings)
         self._live: dict[str, _Live] = {}
         self._cpus_of: dict[str, Sequence[int]] = {}
         self._gpus_of: dict[str, Sequence[int]] = {}
@@ -110,7 +110,7 @@ class ProcessCompute(Compute):
 
     def check(self, image: str, limits: Limits) -> None:
         """Reject limits out of bounds, and images that are not there: none can be fetched."""
-        check_limits(limits, gpus=self._gpus)
+        check_limits(limits, self._bounds)
         find_image(self._settings.process_images, image)
 
     async def probe(self) -> None:
@@ -251,7 +251,7 @@ class ProcessCompute(Compute):
         cpus = sorted(os.sched_getaffinity(0))
         wanted = 0 if self._settings.ignore_limits else -(-run.limits.cpu_millicores // 1000)
         self._cpus_of[run.name] = _least_used(cpus, self._cpus_of.values(), wanted)
-        self._gpus_of[run.name] = _least_used(range(self._gpus), self._gpus_of.values(), run.limits.gpus)
+        self._gpus_of[run.name] = _least_used(range(self._bounds.gpus), self._gpus_of.values(), run.limits.gpus)
 
     def _release(self, name: str) -> None:
         self._cpus_of.pop(name, None)
@@ -349,7 +349,7 @@ class ProcessCompute(Compute):
     def _environment(self, run: Run, image: ProcessImage, *, tmp: Path, mark: str) -> dict[str, str]:
         """All that the plugin sees; nothing of the daemon's own environment, which holds its secrets."""
         env = {"PATH": f"{image.bin}:{SYSTEM_PATH}", "HOME": str(tmp), "TMPDIR": str(tmp), "LANG": "C.UTF-8"}
-        if self._gpus:
+        if self._bounds.gpus:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self._gpus_of[run.name]))
         env |= run.env
         if self._settings.home_workaround:
@@ -368,7 +368,7 @@ def real_arguments(run: Run) -> list[str]:
 
 def _real(argument: str, run: Run) -> str:
     flag, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
-    for told, real in ((INCOMING, run.incoming), (OUTGOING, run.outgoing)):
+    for told, real in ((INCOMING, run.mounts.incoming), (OUTGOING, run.mounts.outgoing)):
         if value == told or value.startswith(f"{told}/"):
             return f"{flag}{equals}{real}{value.removeprefix(told)}"
     return argument

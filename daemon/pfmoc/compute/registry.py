@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pfmoc.compute.base import Compute
+from pfmoc.compute.kubernetes import KubernetesCompute
 from pfmoc.compute.podman import PodmanCompute
 from pfmoc.compute.process import ProcessCompute
 from pfmoc.settings import Settings
@@ -15,4 +16,6 @@ def open_compute(settings: Settings) -> Compute:
     """
     if settings.container_env == "process":
         return ProcessCompute(settings)
+    if settings.container_env in ("kubernetes", "openshift"):
+        return KubernetesCompute(settings)
     return PodmanCompute(settings)

@@ -9,9 +9,13 @@ LOG_BYTES = 1 << 20
 
 
 class Tail:
-    """Keeps the last ``LOG_BYTES`` of what it is fed, in memory that does not grow with the rest."""
+    """Keeps the last bytes of what it is fed, in memory that does not grow with the rest.
 
-    def __init__(self) -> None:
+    :param most: how many
+    """
+
+    def __init__(self, most: int = LOG_BYTES) -> None:
+        self._most = most
         self._data = bytearray()
         self._cut = False
 
@@ -19,7 +23,7 @@ class Tail:
         """Take more."""
         self._data += data
         # Trimmed seldom, for each trim moves what is left.
-        if len(self._data) > 2 * LOG_BYTES:
+        if len(self._data) > 2 * self._most:
             self._trim()
 
     def lines(self, count: int) -> str:
@@ -38,7 +42,7 @@ class Tail:
         return b"\n".join(kept).decode(errors="replace")
 
     def _trim(self) -> None:
-        excess = len(self._data) - LOG_BYTES
+        excess = len(self._data) - self._most
         if excess > 0:
             del self._data[:excess]
             self._cut = True

@@ -212,7 +212,7 @@ class Coordination:
                     await file.flush(at_least=FLUSH_BYTES)
                 await file.flush()
                 await self.jobs.push(errand.key, file.path)
-        elif not self.jobs.storage.holds(errand.key):
+        elif not await self.jobs.storage.holds(errand.key):
             await self.push(errand.key)
 
     async def _compute(self, errand: Errand, *, again: bool) -> None:
@@ -244,9 +244,9 @@ class Coordination:
         if errand.target is None:
             return None
         if self.jobs.storage.innetwork:
-            return len(await self.jobs.listing(errand.key, errand.target))
+            return len(await self.jobs.outputs.listing(errand.key, errand.target))
         target = self._resolved(TARGET, errand.target)
-        source = self.jobs.zip_root(errand.key)
+        source = self.jobs.outputs.zip_root(errand.key)
         return await workers.run(lambda stop: self._bring(errand.key, source, target, stop, again=again))
 
     def _bring(self, key: str, source: Path, target: Path, stop: Stop, *, again: bool) -> int:

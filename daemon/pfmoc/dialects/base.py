@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class Services:
     logins: Logins
     spool: Spool
     coordination: Coordination
+    draining: asyncio.Event
+    """Set when the daemon takes no more work."""
 
 
 class Dialect:

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ from pfmoc.dialects.operations import Operation
 from pfmoc.errors import NoSuchData, PfmocError
 from pfmoc.http import NOT_FOUND, Refusal
 from pfmoc.jobs.service import Jobs
-from pfmoc.storage import zip_out
+from pfmoc.storage import zip_objects, zip_out
 from pfmoc.storage.base import Storage
 from pfmoc.storage.packing import Changed
 
@@ -40,24 +41,27 @@ _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 def operation(storage: Storage) -> Operation:
     """The route for the API's description: what it answers depends on the storage."""
     if storage.innetwork:
-        return Operation(
-            help="The names of the files; the files themselves are in the storage that server and client share.",
-            shape=shapes.LISTING,
-            query=[_OUTPUT_PATH],
-            refusals=[400, 404],
-        )
+        help_ = "The names of the files; the files themselves are in the storage that server and client share."
+        if storage.objects:
+            help_ += " Without `job_output_path`, the files themselves, as a zip."
+        output = replace(_OUTPUT_PATH, required=not storage.objects)
+        refusals = [404] if storage.objects else [400, 404]
+        return Operation(help=help_, shape=shapes.LISTING, query=[output], refusals=refusals, or_archive=storage.objects)
     help_ = "At any time, also while the job runs. Only an answer to a request with Range, or to HEAD, always has a length."
     return Operation(help=help_, archive=True, refusals=[404])
 
 
-async def answer(request: web.Request, jobs: Jobs, jid: str, *, named: bool = True) -> web.StreamResponse:
+async def answer(request: web.Request, jobs: Jobs, jid: str, *, named: bool = True, brings: bool = False) -> web.StreamResponse:
     """Answer ``GET .../<id>/file/``.
 
     :param named: False leaves a zip without a file name, as pfcon 3 does
+    :param brings: True where the question itself brings the output to the path that it names, as with pfcon 5 (contract 3.1)
     """
     try:
+        if jobs.storage.objects and "job_output_path" not in request.query:
+            return await _archive(request, jobs, jid)
         if jobs.storage.innetwork:
-            return await _listing(request, jobs, jid)
+            return await _listing(request, jobs, jid, brings=brings)
         return await _zip(request, jobs, jid, named=named)
     except NoSuchData:
         raise Refusal(404, NOT_FOUND) from None
@@ -74,18 +78,22 @@ async def send(request: web.Request, plan: zip_out.Plan, jid: str) -> web.Stream
     return await _sent(request, response, plan.stream())
 
 
-async def _listing(request: web.Request, jobs: Jobs, jid: str) -> web.StreamResponse:
-    path = request.query.get("job_output_path", "").strip("/")
+async def _listing(request: web.Request, jobs: Jobs, jid: str, *, brings: bool) -> web.StreamResponse:
+    told = request.query.get("job_output_path", "")
+    # Of an object's name a slash at the end is a part, and upstream repeats it (contract 2.6).
+    path = told.lstrip("/") if jobs.storage.objects else told.strip("/")
     if not path:  # nor is "/": that is not the output of a job but the whole storeBase
         raise Refusal(400, "job_output_path: query parameter is required")
-    names = await jobs.listing(jid, path)
+    if brings and jobs.storage.requires_upload:
+        await jobs.outputs.upload(jid, path)
+    names = await jobs.outputs.listing(jid, path)
     body = json.dumps({"job_output_path": path, "rel_file_paths": names}).encode("ascii")
     return web.Response(body=body, headers=_attachment(jid, "json"), content_type="application/json")
 
 
 async def _zip(request: web.Request, jobs: Jobs, jid: str, *, named: bool) -> web.StreamResponse:
     ranged = request.headers.get("Range")
-    plan = await _planned(jobs.zip_root(jid), measured=request.method == "HEAD" or ranged is not None)
+    plan = await _planned(jobs.outputs.zip_root(jid), measured=request.method == "HEAD" or ranged is not None)
     etag = f'"{plan.tag}"'
     headers = {**(_attachment(jid, "zip") if named else {}), "Accept-Ranges": "bytes", "ETag": etag}
     span = None
@@ -99,6 +107,14 @@ async def _zip(request: web.Request, jobs: Jobs, jid: str, *, named: bool) -> we
     if span:
         response.headers["Content-Range"] = f"bytes {start}-{span[1] - 1}/{plan.length}"
     return await _sent(request, response, plan.stream(start, stop))
+
+
+async def _archive(request: web.Request, jobs: Jobs, jid: str) -> web.StreamResponse:
+    """Send what is in an object store. How long it will be is not known."""
+    source = await jobs.outputs.archive(jid)
+    response = web.StreamResponse(headers=_attachment(jid, "zip"))
+    response.content_type = "application/zip"
+    return await _sent(request, response, zip_objects.stream(source))
 
 
 async def _planned(root: Path, *, measured: bool) -> zip_out.Plan:

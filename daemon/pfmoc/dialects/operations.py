@@ -12,6 +12,7 @@ JSON = "application/json"
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 ZIP = "application/zip"
+TEXT = "text/plain"
 FORMS = (URLENCODED, MULTIPART, JSON)
 """In which a form may be written."""
 
@@ -39,6 +40,10 @@ class Operation:
     """Of the answer that was asked for."""
     archive: bool = False
     """True: the answer is a zip, in parts if the client likes."""
+    or_archive: bool = False
+    """True: the answer may be a zip as well, whole."""
+    text: bool = False
+    """True: the answer is plain text, as it comes."""
     query: Sequence[Field] = ()
     media: Sequence[str] = FORMS
     """In which the body may be written."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from pfmoc import __version__
-from pfmoc.dialects import files, render, shapes
+from pfmoc.dialects import files, progress, render, shapes
 from pfmoc.dialects.base import PREFIX, Dialect
 from pfmoc.dialects.fields import FieldSet
 from pfmoc.dialects.operations import Operation
@@ -26,7 +26,6 @@ NEEDED = ("input_dirs", "output_dir")
 """Fields that are mandatory where the storage is shared."""
 
 _ANSWERS = shapes.Answers(5, render.old_spelling)
-_INFO = Operation(help="There is no listing of jobs.", shape=shapes.SERVER_5)
 _SHOW = Operation(help="How far it has come, and the tail of its log.", shape=_ANSWERS.job, refusals=[404])
 _REMOVE = Operation(
     help="It is ended if it goes on. Of an unknown job the data are removed all the same.",
@@ -52,12 +51,14 @@ class Pfcon5(Dialect):
         post = plugin_operation(self.services.settings, self.jobs, shape=_ANSWERS.submitted, needed=NEEDED)
         show, remove = (replace(each, engine=has_engine(self.jobs)) for each in (_SHOW, _REMOVE))
         fetch = files.operation(self.jobs.storage)
+        info = Operation(help="There is no listing of jobs.", shape=shapes.server_5(self.jobs.storage.described))
         return (
-            Route(method="GET", path=path, handler=self.server_info, summary="Describe the server", operation=_INFO),
+            Route(method="GET", path=path, handler=self.server_info, summary="Describe the server", operation=info),
             Route(method="POST", path=path, handler=self.post, form=self.fields, summary="Submit a job", operation=post),
             Route(method="GET", path=one, handler=self.get, summary="Show a job", operation=show),
             Route(method="DELETE", path=one, handler=self.delete, summary="Remove a job and its data", operation=remove),
             Route(method="GET", path=one + "file/", handler=self.get_file, summary="Fetch a job's output", operation=fetch),
+            Route(method="GET", path=one + "logs/", handler=self.get_logs, summary="Read a job's log", operation=progress.LOGS),
         )
 
     async def server_info(self, _: web.Request) -> web.StreamResponse:
@@ -70,6 +71,7 @@ class Pfcon5(Dialect):
                 "storage_env": storage.env,
                 "container_env": compute.env,
                 "compute_volume_type": compute.volume_type,
+                **storage.described,
             }
         )
 
@@ -97,5 +99,10 @@ class Pfcon5(Dialect):
         return no_content()
 
     async def get_file(self, request: web.Request) -> web.StreamResponse:
-        """GET /jobs/<id>/file/."""
-        return await files.answer(request, self.jobs, self.job_id(request))
+        """GET /jobs/<id>/file/. Out of an object store it also brings the output to where the client wants it (contract 3.1)."""
+        return await files.answer(request, self.jobs, self.job_id(request), brings=True)
+
+    async def get_logs(self, request: web.Request) -> web.StreamResponse:
+        """GET /jobs/<id>/logs/."""
+        job = await self.jobs.get(self.job_id(request), Kind.PLUGIN)
+        return await progress.logs(request, self.jobs, job, stop=self.services.draining)

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from pfmoc import __version__
-from pfmoc.dialects import files, render, shapes
+from pfmoc.dialects import files, progress, render, shapes
 from pfmoc.dialects.base import PREFIX, Dialect
 from pfmoc.dialects.fields import Field, FieldSet
 from pfmoc.dialects.operations import Operation
@@ -19,7 +19,7 @@ from pfmoc.dialects.routes import Route
 from pfmoc.errors import InvalidRequest, NoSuchJob
 from pfmoc.http import json_response, no_content
 from pfmoc.jobs.model import CopySpec, DeleteSpec, Kind, UploadSpec
-from pfmoc.jobs.service import Submission
+from pfmoc.jobs.submission import Submission
 
 SERVER_VERSION = f"6.0.6+pfmoc.{__version__}"
 """The release of pfcon whose manners these are, and ours."""
@@ -46,7 +46,6 @@ UPLOAD = FieldSet(
 DELETE = FieldSet(name="deletejobs", fields=(JID, *_OP_LIMITS))
 
 _ANSWERS = shapes.Answers(6, render.new_spelling)
-_INFO = Operation(help="The same at each of the collections. There is no listing of jobs.", shape=shapes.SERVER_6)
 _SHOW = "How far it has come, and the tail of its log."
 _REMOVE = "It is ended if it goes on, and forgotten; its data stay. Answered 204 whether it was there or not."
 _HELP = {
@@ -70,6 +69,10 @@ class Pfcon6(Dialect):
             Kind.DELETE: (DELETE, self.post_delete),
         }
         routes = []
+        info = Operation(
+            help="The same at each of the collections. There is no listing of jobs.",
+            shape=shapes.server_6(self.jobs.storage.described),
+        )
         for kind, (form, post) in posts.items():
             path = f"{PREFIX}/{kind}jobs/"
             one = path + "{jid}/"
@@ -78,7 +81,7 @@ class Pfcon6(Dialect):
             show = Operation(help=_SHOW, shape=_ANSWERS.job, refusals=[404], engine=engine)
             remove = Operation(help=_REMOVE, status=204, refusals=[507], engine=engine)
             routes += [
-                Route(method="GET", path=path, handler=self.server_info, summary="Describe the server", operation=_INFO),
+                Route(method="GET", path=path, handler=self.server_info, summary="Describe the server", operation=info),
                 Route(
                     method="POST",
                     path=path,
@@ -92,9 +95,18 @@ class Pfcon6(Dialect):
             ]
         file = f"{PREFIX}/pluginjobs/{{jid}}/file/"
         fetch = files.operation(self.jobs.storage)
+        logs, stages = (f"{PREFIX}/pluginjobs/{{jid}}/{each}/" for each in ("logs", "stages"))
         return [
             *routes,
             Route(method="GET", path=file, handler=self.get_file, summary="Fetch a plugin job's output", operation=fetch),
+            Route(method="GET", path=logs, handler=self.get_logs, summary="Read a plugin job's log", operation=progress.LOGS),
+            Route(
+                method="GET",
+                path=stages,
+                handler=self.get_stages,
+                summary="Show where a plugin job's time went",
+                operation=progress.STAGES,
+            ),
         ]
 
     @property
@@ -120,6 +132,7 @@ class Pfcon6(Dialect):
                 "requires_upload_job": storage.requires_upload,
                 "container_env": compute.env,
                 "compute_volume_type": compute.volume_type,
+                **storage.described,
             }
         )
 
@@ -170,6 +183,15 @@ class Pfcon6(Dialect):
     async def get_file(self, request: web.Request) -> web.StreamResponse:
         """GET /pluginjobs/<id>/file/."""
         return await files.answer(request, self.jobs, self.job_id(request))
+
+    async def get_logs(self, request: web.Request) -> web.StreamResponse:
+        """GET /pluginjobs/<id>/logs/."""
+        job = await self.jobs.get(self.job_id(request), Kind.PLUGIN)
+        return await progress.logs(request, self.jobs, job, stop=self.services.draining)
+
+    async def get_stages(self, request: web.Request) -> web.StreamResponse:
+        """GET /pluginjobs/<id>/stages/."""
+        return await progress.stages(self.jobs, await self.jobs.get(self.job_id(request), Kind.PLUGIN))
 
 
 def _accepted(done: Submission, **more: Any) -> web.Response:

@@ -7,14 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pfmoc.compute.base import Limits
-from pfmoc.compute.limits import (
-    CPU_MILLICORES_MAX,
-    MEMORY_MIB_MAX,
-    MEMORY_MIB_MIN,
-    REFERENCE_MAX,
-    REFERENCE_PATTERN,
-    gpus_here,
-)
+from pfmoc.compute.limits import MEMORY_MIB_MIN, REFERENCE_MAX, REFERENCE_PATTERN, bounds_of
 from pfmoc.dialects.fields import Field, FieldSet
 from pfmoc.dialects.forms import FILE_FIELD, Received
 from pfmoc.dialects.operations import FORMS, MULTIPART, Operation, Shape
@@ -32,9 +25,8 @@ JID = Field(
     help="id of the job, chosen by the client",
     bounds={"pattern": f"^{JID_PATTERN}$", "maxLength": JID_MAX, "not": {"enum": sorted(RESERVED)}, "examples": ["chris-jid-1"]},
 )
-_ONE = {"minimum": 1, "maximum": 1}
-_CPU = {"minimum": 1, "maximum": CPU_MILLICORES_MAX, "examples": [1000]}
-_MEMORY = {"minimum": MEMORY_MIB_MIN, "maximum": MEMORY_MIB_MAX, "examples": [200]}
+_CPU = {"minimum": 1, "examples": [1000]}
+_MEMORY = {"minimum": MEMORY_MIB_MIN, "examples": [200]}
 _IMAGE = {
     "pattern": f"^{REFERENCE_PATTERN}$",
     "maxLength": REFERENCE_MAX,
@@ -59,10 +51,11 @@ def plugin_fields(name: str, *, args_required: bool) -> FieldSet:
             Field(name="args", many=True, required=args_required, help="arguments, one for each repetition"),
             Field(name="args_path_flags", many=True, help="flags whose value is replaced by the input directory"),
             Field(name="auid", required=True, help="the user on whose behalf the job runs"),
-            Field(name="number_of_workers", type=int, required=True, help="parallel workers", bounds=_ONE),
+            Field(name="number_of_workers", type=int, required=True, help="parallel workers", bounds={"minimum": 1}),
             Field(name="cpu_limit", type=int, required=True, help="CPU limit in millicores", bounds=_CPU),
             Field(name="memory_limit", type=int, required=True, help="memory limit in MiB", bounds=_MEMORY),
             Field(name="gpu_limit", type=int, required=True, help="number of GPUs", bounds={"minimum": 0}),
+            Field(name="gpu_product", help="which GPUs, where the site has several; without GPUs it means nothing"),
             Field(name="image", required=True, help="container image of the plugin", bounds=_IMAGE),
             Field(
                 name="entrypoint",
@@ -98,10 +91,22 @@ def plugin_operation(settings: Settings, jobs: Jobs, *, shape: Shape, needed: Se
         media=[MULTIPART] if zipped else FORMS,
         upload=zipped,
         needed=() if zipped else needed,
-        bounds={"gpu_limit": {"maximum": gpus_here(settings)}, **({} if zipped else PATHS)},
+        bounds={**_most(settings), **({} if zipped else PATHS)},
         refusals=[404, 409, 507],
         engine=has_engine(jobs),
     )
+
+
+def _most(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+    """What the four limits of every generation are at most, and which GPUs there are to choose among."""
+    bounds = bounds_of(settings)
+    return {
+        "number_of_workers": {"maximum": bounds.workers},
+        "cpu_limit": {"maximum": bounds.cpu_millicores},
+        "memory_limit": {"maximum": bounds.memory_mib},
+        "gpu_limit": {"maximum": bounds.gpus},
+        "gpu_product": {"enum": ["", *bounds.gpu_products]},
+    }
 
 
 def plugin_spec(values: dict[str, Any]) -> PluginSpec:
@@ -129,12 +134,13 @@ def plugin_spec(values: dict[str, Any]) -> PluginSpec:
 
 
 def limits_of(values: Mapping[str, Any]) -> Limits:
-    """Translate the four fields that every generation has."""
+    """Translate the four fields that every generation has, and the one that only ours has."""
     return Limits(
         number_of_workers=values["number_of_workers"],
         cpu_millicores=values["cpu_limit"],
         memory_mib=values["memory_limit"],
         gpus=values["gpu_limit"],
+        gpu_product=values.get("gpu_product") or None,
     )
 
 

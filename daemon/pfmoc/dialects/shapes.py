@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from pfmoc.dialects.operations import Shape
@@ -39,6 +40,21 @@ LISTING = Shape(
     },
 )
 
+_SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "seconds"}
+STAGES = Shape(
+    name="Stages",
+    help="Where the time of a plugin job went.",
+    keys={
+        "jid": _text("id of the job"),
+        "node": _text("where it ran; empty where there are no nodes, or none yet"),
+        "pod": _text("its pod; empty where there are no pods, or none yet"),
+        "waiting": {**_SECONDS, "description": "until its first container began: quota, scheduling, images"},
+        "pull": {**_SECONDS, "description": "bringing the input"},
+        "plugin": {**_SECONDS, "description": "the plugin itself"},
+        "publish": {**_SECONDS, "description": "bringing the output to storage"},
+    },
+)
+
 _SERVER = {
     "server_version": _text("the release of pfcon whose manners these are, and the version of pfmoc"),
     "pfcon_innetwork": _flag("the server shares storage with its clients, so that no data go through the API"),
@@ -46,16 +62,32 @@ _SERVER = {
     "container_env": _text("where plugins run", enum=list(get_args(ContainerEnv))),
     "compute_volume_type": _text("how the compute environment reaches the storage"),
 }
-SERVER_5 = Shape(name="Server5", help="What this server is.", keys=_SERVER)
-SERVER_6 = Shape(
-    name="Server6",
-    help="What this server is, and which jobs it needs.",
-    keys=_SERVER
-    | {
-        "requires_copy_job": _flag("a copy job must come before a plugin job"),
-        "requires_upload_job": _flag("an upload job must come after a plugin job"),
-    },
-)
+_DESCRIBED = {
+    "swift_auth_url": _text("where to sign in to the Swift that holds the data"),
+    "s3_endpoint_url": _text("the S3 that holds the data"),
+}
+_JOBS = {
+    "requires_copy_job": _flag("a copy job must come before a plugin job"),
+    "requires_upload_job": _flag("an upload job must come after a plugin job"),
+}
+
+
+def server_5(described: Iterable[str]) -> Shape:
+    """The server info of pfcon 5.
+
+    :param described: keys that the storage adds
+    """
+    return Shape(name="Server5", help="What this server is.", keys=_SERVER | {name: _DESCRIBED[name] for name in described})
+
+
+def server_6(described: Iterable[str]) -> Shape:
+    """The server info of pfcon 6.
+
+    :param described: keys that the storage adds
+    """
+    keys = _SERVER | _JOBS | {name: _DESCRIBED[name] for name in described}
+    return Shape(name="Server6", help="What this server is, and which jobs it needs.", keys=keys)
+
 
 _STAGED = Shape(
     name="Staged",

@@ -1,88 +1,106 @@
-"""The board of all jobs: live ones in memory, ended ones in the records with a bounded cache before them."""
+"""The board of all jobs as they stand. What stands behind it is one daemon's own file, or a cluster that several share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from cachetools import LRUCache
-
+from pfmoc.errors import Conflict
 from pfmoc.jobs.model import Job, Kind
-from pfmoc.jobs.records import Records
-
-_ENDED_JOBS = 20_000
-"""Ended jobs kept in memory: some 500 bytes each."""
-_LOG_BYTES = 64 << 20
-"""Log tails of ended jobs kept in memory, in characters."""
 
 JobKey = tuple[str, Kind]
 
 
-class Board:
-    """Every job as it stands. A move is written down before it shows."""
+class Claimed(Exception):
+    """Another replica was first; the board now shows what it has made of the job."""
 
-    def __init__(self, state_dir: Path) -> None:
-        self._records = Records(state_dir)
-        self._live: dict[JobKey, Job] = {}
-        self._ended: LRUCache[JobKey, Job] = LRUCache(_ENDED_JOBS)
-        self._logs: LRUCache[JobKey, str] = LRUCache(_LOG_BYTES, getsizeof=len)
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._records)
-            self._live = {job.key: job for job in await self._records.live()}
-            self._stack = stack.pop_all()
-        return self
+class Superseded(Conflict):
+    """The job was removed, cancelled or taken over by another replica: what was to be written of it counts no more."""
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._stack.aclose()
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"The {job.kind} job '{job.jid}' was removed or cancelled meanwhile.")
 
+
+class Board(ABC):
+    """Every job as it stands. A move is written down before it shows.
+
+    Writing raises ``StorageFull`` or ``StorageUnavailable``, ``ComputeUnavailable`` or ``ComputeRefused`` where the cluster keeps
+    the records.
+    """
+
+    shared = False
+    """True where other replicas write too."""
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since what is shown was last confirmed; None while it is in step."""
+        return None
+
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
+
+    @abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @abstractmethod
     def live(self) -> Iterator[Job]:
         """The jobs that have not ended, as of this call."""
-        return iter(list(self._live.values()))
 
-    async def find(self, jid: str, kind: Kind) -> Job | None:
-        """Return a job, or None."""
-        job = self.glance(jid, kind)
-        if job is None:
-            job = await self._records.find(jid, kind)
-            if job is not None and job.phase.terminal:
-                self._ended[job.key] = job
-        return job
+    @abstractmethod
+    async def find(self, jid: str, kind: Kind, *, fresh: bool = False) -> Job | None:
+        """Return a job, or None when there is none; a memory that has none is never taken for an answer.
 
+        :param fresh: True asks the records themselves, and not a memory that may lag behind another replica
+        """
+
+    @abstractmethod
     def glance(self, jid: str, kind: Kind) -> Job | None:
         """Return a job if it is in memory: every live one is, and many ended ones are."""
-        key = (jid, kind)
-        job: Job | None = self._live.get(key) or self._ended.get(key)
-        return job
 
+    @abstractmethod
+    async def claim(self, job: Job, *, over: Job | None = None, claim: str = "") -> Job:
+        """Put up a job that begins, and make it this replica's to move. Returns it with its claim.
+
+        :param over: the ended job whose place it takes
+        :param claim: of the life that goes on, for a job that is rebuilt; empty begins a new one
+        :raises Claimed: another replica was first
+        """
+
+    @abstractmethod
     async def save(self, job: Job, *, log: str = "") -> None:
-        """Put a job up as it stands now."""
-        await self._records.save(job, log=log)
-        self._drop(job)
-        if job.phase.terminal:
-            self._ended[job.key] = job
-        else:
-            self._live[job.key] = job
+        """Put a job up as it stands now.
 
+        :raises Superseded: it is no longer this replica's to move, or no longer there
+        """
+
+    @abstractmethod
     async def log(self, job: Job) -> str:
         """Return the log tail kept with an ended job."""
-        log: str | None = self._logs.get(job.key)
-        if log is None:
-            log = await self._records.log(*job.key)
-            if len(log) <= _LOG_BYTES:
-                self._logs[job.key] = log
-        return log
 
+    @abstractmethod
     async def forget(self, job: Job) -> None:
-        """Take a job down for good."""
-        await self._records.forget(*job.key)
-        self._drop(job)
+        """Take a job down for good. Absent, or another life of it, is not an error."""
 
-    def _drop(self, job: Job) -> None:
-        self._live.pop(job.key, None)
-        self._ended.pop(job.key, None)
-        self._logs.pop(job.key, None)
+    @abstractmethod
+    async def aged(self, days: float) -> Sequence[Job]:
+        """Some of the jobs that ended so many days ago."""
+
+    def mine(self, job: Job) -> bool:  # noqa: ARG002 - see below
+        """True where it is this replica that moves the job. A board of one's own holds nothing else."""
+        return True
+
+    def orphans(self) -> Sequence[Job]:
+        """The live jobs whose replica is dead."""
+        return ()
+
+    async def take(self, job: Job, *, orphaned: bool = False) -> Job | None:
+        """Make a job this replica's to move; returns it as it stands then, also when it has ended. None when it is gone.
+
+        :param orphaned: True only takes it from a replica that is dead; None also when that lives
+        """
+        return await self.find(*job.key) if not orphaned else None

@@ -65,4 +65,13 @@ def observe(job: Job, seen: Observation) -> Job:
         image=seen.image,
         cmd=seen.cmd,
         exit_code=seen.exit_code,
+        # Of a run that goes on they are different at each look, and a look is no move.
+        stages=seen.stages if phase.terminal else None,
     )
+
+
+def unpublished(job: Job, reason: str) -> Job:
+    """Return a job that has ended, and of which the output cannot be had whole: it failed, whatever its plugin did."""
+    failure = f"publish failed: {reason}"
+    message = failure if job.phase is Phase.SUCCEEDED else f"{job.message}; {failure}"
+    return replace(job, phase=Phase.FAILED, message=message)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from pfmoc.compute.base import INCOMING, OUTGOING, Limits
+from pfmoc.compute.base import INCOMING, OUTGOING, Limits, Stages
 from pfmoc.jobs.names import engine_name
 from pfmoc.storage.base import Inputs
 
@@ -141,6 +141,10 @@ class Job:
     image: str = ""
     cmd: str = ""
     exit_code: int | None = None
+    claim: str = ""
+    """Tells this life of the job from an earlier and a later one of the same id and kind (``board.Board.claim``)."""
+    stages: Stages | None = None
+    """Where the time went, of a plugin job that has ended, where the compute environment can tell."""
 
     @property
     def key(self) -> tuple[str, Kind]:
@@ -175,7 +179,8 @@ def inputs_of(jid: str, spec: PluginSpec | CopySpec, *, upload: Path | None = No
 
     :param upload: the spooled zip of the request
     """
-    return Inputs(jid=jid, upload=upload, input_dirs=spec.input_dirs, output_dir=spec.output_dir)
+    workers = spec.limits.number_of_workers if isinstance(spec, PluginSpec) else None
+    return Inputs(jid=jid, upload=upload, input_dirs=spec.input_dirs, output_dir=spec.output_dir, workers=workers)
 
 
 def joined(argv: Sequence[str]) -> str:

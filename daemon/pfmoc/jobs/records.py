@@ -1,32 +1,25 @@
-"""Job records: one SQLite file, so that answers survive restarts, prunes and time-to-live.
+"""Job records of a daemon that is alone: one SQLite file, so that answers survive restarts, prunes and time-to-live.
 
 The daemon keeps live jobs in memory and comes here to write each move down before it shows, and to read about jobs that have
-ended. A plugin's environment is never recorded: it holds the user's token, and nothing needs it once the run has started.
+ended.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiosqlite
-from pydantic import TypeAdapter
 
 from pfmoc.errors import StartError, StorageFull, StorageUnavailable
-from pfmoc.jobs.model import CopySpec, DeleteSpec, Job, Kind, Phase, PluginSpec, Spec, UploadSpec
-
-_SPECS: dict[Kind, TypeAdapter[Spec]] = {
-    Kind.COPY: TypeAdapter(CopySpec),
-    Kind.PLUGIN: TypeAdapter(PluginSpec),
-    Kind.UPLOAD: TypeAdapter(UploadSpec),
-    Kind.DELETE: TypeAdapter(DeleteSpec),
-}
+from pfmoc.jobs import codec
+from pfmoc.jobs.model import Job, Kind, Phase
+from pfmoc.jobs.state_dir import held
 
 _TERMINAL = tuple(phase.value for phase in Phase if phase.terminal)
 
@@ -47,12 +40,19 @@ CREATE TABLE IF NOT EXISTS job (
     cmd TEXT NOT NULL,
     exit_code INTEGER,
     log TEXT NOT NULL DEFAULT '',
+    ended REAL,
     PRIMARY KEY (jid, kind)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS job_phase ON job (phase);
 """
 
+_ADD_ENDED = "ALTER TABLE job ADD COLUMN ended REAL"
+"""For files of versions that kept records for ever."""
+_AGED_AT_ONCE = 500
+_DAY_S = 86_400.0
+
 _COLUMNS = "jid, kind, phase, spec, message, timestamp, image, cmd, exit_code"
+_MARKS = ", ".join("?" * 11)
 
 
 class Records:
@@ -72,25 +72,35 @@ class Records:
 
     async def _open(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            stack.enter_context(_locked(self._state_dir / "lock"))
+            stack.enter_context(held(self._state_dir))
             path = self._state_dir / "records.db"
             path.touch(mode=0o600)
             self._db = await stack.enter_async_context(aiosqlite.connect(path, isolation_level=None))
             await self._db.executescript(_SCHEMA)
+            await self._add_ended()
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._stack.aclose()
 
+    async def _add_ended(self) -> None:
+        async with self._db.execute("SELECT name FROM pragma_table_info('job')") as rows:
+            known = {row[0] for row in await rows.fetchall()}
+        if "ended" not in known:
+            await self._db.execute(_ADD_ENDED)
+            marks = ", ".join("?" * len(_TERMINAL))
+            query = f"UPDATE job SET ended = ? WHERE phase IN ({marks})"  # noqa: S608 - constants
+            await self._db.execute(query, (time.time(), *_TERMINAL))
+
     async def save(self, job: Job, *, log: str = "") -> None:
         """Write a job down as it stands now, over what was written of it before."""
-        spec = None if job.spec is None else _SPECS[job.kind].dump_json(job.spec, exclude={"env"}).decode()
-        values = (job.jid, job.kind, job.phase, spec, job.message, job.timestamp, job.image, job.cmd, job.exit_code, log)
+        spec = None if job.spec is None else codec.spec_json(job.kind, job.spec)
+        ended = time.time() if job.phase.terminal else None
+        values = (job.jid, job.kind, job.phase, spec, job.message, job.timestamp, job.image, job.cmd, job.exit_code, log, ended)
         async with _mapped():
             await self._db.execute(
-                f"INSERT OR REPLACE INTO job ({_COLUMNS}, log) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+                f"INSERT OR REPLACE INTO job ({_COLUMNS}, log, ended) VALUES ({_MARKS})",  # noqa: S608 - constants
                 values,
             )
 
@@ -114,6 +124,12 @@ class Records:
         async with _mapped(), self._db.execute(query, _TERMINAL) as rows:
             return [_job(row) for row in await rows.fetchall()]
 
+    async def aged(self, days: float) -> list[Job]:
+        """Return some of the jobs that ended so many days ago."""
+        query = f"SELECT {_COLUMNS} FROM job WHERE ended < ? LIMIT {_AGED_AT_ONCE}"  # noqa: S608 - constants
+        async with _mapped(), self._db.execute(query, (time.time() - days * _DAY_S,)) as rows:
+            return [_job(row) for row in await rows.fetchall()]
+
     async def forget(self, jid: str, kind: Kind) -> None:
         """Remove a job's record; absent is fine."""
         async with _mapped():
@@ -126,29 +142,13 @@ def _job(row: Iterable[Any]) -> Job:
         jid=jid,
         kind=Kind(kind),
         phase=Phase(phase),
-        spec=None if spec is None else _SPECS[Kind(kind)].validate_json(spec),
+        spec=None if spec is None else codec.spec_of(Kind(kind), spec),
         message=message,
         timestamp=timestamp,
         image=image,
         cmd=cmd,
         exit_code=exit_code,
     )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the state directory; the kernel drops it with the process."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as taken:
-            raise StartError(
-                f"another pfmoc uses the state directory {path.parent}; stop it, or set PFMOC_STATE_DIR to another directory"
-            ) from taken
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @asynccontextmanager

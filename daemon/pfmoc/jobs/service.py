@@ -4,81 +4,90 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, fields
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pfmoc.backoff import Backoff
-from pfmoc.compute.base import Compute, Run
-from pfmoc.errors import Conflict, InvalidRequest, NoSuchJob, PfmocError, Unavailable
-from pfmoc.jobs.board import Board, JobKey
+from pfmoc.compute.base import Compute, Run, Stages
+from pfmoc.data import Data
+from pfmoc.errors import ComputeConflict, ComputeUnavailable, Conflict, InvalidRequest, NoSuchJob, PfmocError, Unavailable
+from pfmoc.jobs import codec
+from pfmoc.jobs.background import Background, Work
+from pfmoc.jobs.board import Board, Claimed, JobKey
+from pfmoc.jobs.boards import open_board
+from pfmoc.jobs.endings import Endings
 from pfmoc.jobs.follower import Follower
+from pfmoc.jobs.keeper import Keeper
 from pfmoc.jobs.lifecycle import move, observe
 from pfmoc.jobs.model import CopySpec, DeleteSpec, Job, Kind, Phase, PluginSpec, Spec, Status, UploadSpec, inputs_of, joined, now
+from pfmoc.jobs.names import engine_name
+from pfmoc.jobs.outputs import Outputs
+from pfmoc.jobs.submission import Submission, Submissions, skipped
 from pfmoc.jobs.tails import Tails
 from pfmoc.locks import KeyedLocks
 from pfmoc.settings import Settings
-from pfmoc.storage.base import Inputs, Mounts, Staged, Storage
+from pfmoc.storage.base import Inputs, Staged, Storage
 
 _log = logging.getLogger(__name__)
 
-_COPIES_AT_ONCE = 4
-"""Copy jobs that move data at one time; the others wait, and say ``notStarted``."""
-_SAVING = Backoff(first_s=0.5, longest_s=15.0, factor=2.0)
-"""While the end of a job cannot be written down."""
-_NOT_COMPARED = frozenset({"env", "auid", "placed"})
-"""Fields in which two requests for one job may differ: the token in the environment changes from try to try, and the second may
-come by another dialect."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Submission:
-    """The answer to a request for a job."""
-
-    job: Job
-    log: str = ""
-    """Tail of the log when the job was there already; empty for a new one."""
-    staged: Staged | None = None
-    """What staging did, when this request staged data."""
-
-
-@dataclass(eq=False, kw_only=True, slots=True)
-class _Flight:
-    """A request that makes a job, under way. Equal requests that come meanwhile share it."""
-
-    spec: Spec
-    task: asyncio.Task[Submission] = field(init=False)
-    halted: bool = False
+STALE_S = 10.0
+"""Seconds without word from the cluster, after which this daemon no longer says that it is ready."""
+_SIBLINGS = (Kind.COPY, Kind.PLUGIN, Kind.UPLOAD)
+"""What a delete job ends."""
 
 
 class Jobs:
-    """All jobs. Entered once, at start: it reconciles the records with the compute environment, and then follows that."""
+    """All jobs. Entered once, at start: it reconciles the records with the compute environment, and then follows that.
 
-    def __init__(self, *, settings: Settings, storage: Storage, compute: Compute, placed: Storage | None = None) -> None:
+    :param board: instead of the one that the settings ask for
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        storage: Storage,
+        compute: Compute,
+        placed: Storage | None = None,
+        board: Board | None = None,
+    ) -> None:
         self.settings = settings
         self.storage = storage
         self.placed = placed
         """Storage of jobs whose client stages for itself (``PluginSpec.placed``); None where clients share no storage."""
         self.compute = compute
-        self.board = Board(settings.state_dir)
+        self.board = board or open_board(settings)
+        self.outputs = Outputs(self.board, storage)
         self._locks = KeyedLocks()
-        self._flights: dict[JobKey, _Flight] = {}
-        self._work: dict[JobKey, asyncio.Task[None]] = {}
-        self._copies = asyncio.Semaphore(_COPIES_AT_ONCE)
+        self._background = Background(self.board, work_of=self._work_of, clear_after=self._clear_after)
         self._tails = Tails(compute, lines=settings.job_logs_tail)
+        self._endings = Endings(
+            board=self.board, compute=compute, storage_of=self._storage_of, tails=self._tails, log_of=self.log
+        )
         self._follower = Follower(
             board=self.board, compute=compute, storage_of=self._storage_of, locks=self._locks, log_tail=settings.job_logs_tail
+        )
+        self._submissions = Submissions(
+            board=self.board, locks=self._locks, begun=self._begun, rebuild=self._follower.rebuild, log_of=self.log
+        )
+        self._keeper = Keeper(
+            board=self.board,
+            locks=self._locks,
+            follower=self._follower,
+            background=self._background,
+            forget=self._endings.forget if settings.remove_jobs else None,
+            days=settings.record_days,
         )
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.board)
             stack.push_async_callback(self._stop)
-            await self._resume()
+            await self._keeper.resume()
             await stack.enter_async_context(self._follower)
+            await stack.enter_async_context(self._keeper)
             self._stack = stack.pop_all()
         return self
 
@@ -103,38 +112,60 @@ class Jobs:
         storage.check(inputs)
         copied = copied and storage.requires_copy
 
-        async def begin() -> Submission:
+        async def begin(over: Job | None) -> Submission:
             if copied:
                 await self._require_copy(jid)
-            job = Job(jid=jid, kind=Kind.PLUGIN, spec=spec, phase=Phase.STAGING, image=spec.image, cmd=joined(spec.command()))
-            await self.board.save(job)
+            await self._require_no_removal(jid)
+            first = Phase.STARTING if copied else Phase.STAGING
+            job = Job(jid=jid, kind=Kind.PLUGIN, spec=spec, phase=first, image=spec.image, cmd=joined(spec.command()))
+            job = await self.board.claim(job, over=over)
             try:
-                staged = None if copied else await storage.stage(inputs)
-                job = move(job, Phase.STARTING)
-                await self.board.save(job)
-                seen = await self.compute.start(self._run(job, spec, storage.mounts(inputs)))
-                job = observe(job, seen)
+                if over is not None:
+                    await self._endings.clear(jid, None)
+                staged = None
+                if not copied:
+                    staged = await storage.stage(inputs)
+                    job = move(job, Phase.STARTING)
+                    await self.board.save(job)
+                data = await storage.data(inputs, lifetime_s=self._lifetime_s)
+                job = observe(job, await self.compute.start(_run(job, spec, data)))
+                await self._follower.settle(job)
+            except ComputeConflict:
+                await self.board.forget(job)  # a run that nobody here knew of has the name: it stays, and is adopted
+                raise
             except BaseException:
                 await self._undo(job)
                 raise
-            await self._follower.settle(job)
-            return Submission(job=job, staged=staged)
+            # A run may be quicker than this answer: then it has an end already, and a log.
+            job = await self.board.find(jid, Kind.PLUGIN) or job
+            return Submission(job=job, staged=staged, log=await self.log(job) if job.phase.terminal else "")
 
-        return await self._once((jid, Kind.PLUGIN), spec, begin)
+        return await self._submissions.once((jid, Kind.PLUGIN), spec, begin)
 
     async def submit_copy(self, jid: str, spec: CopySpec) -> Submission:
         """Copy the input in the background. Where storage needs none: a job that has succeeded, message ``copySkipped``."""
         if not self.storage.requires_copy:
-            return _skipped(jid, Kind.COPY, spec, "copySkipped")
+            return skipped(jid, Kind.COPY, spec, "copySkipped")
         self.storage.check(inputs_of(jid, spec))
         return await self._in_background((jid, Kind.COPY), spec)
 
     async def submit_upload(self, jid: str, spec: UploadSpec) -> Submission:
         """Upload the output in the background. Where storage needs none: message ``uploadSkipped``.
 
-        No storage mode of this build needs one.
+        :raises InvalidRequest: the path is none that a client may name
+        :raises Conflict: there is no plugin job, or it has not ended
         """
-        return _skipped(jid, Kind.UPLOAD, spec, "uploadSkipped")
+        if not self.storage.requires_upload:
+            return skipped(jid, Kind.UPLOAD, spec, "uploadSkipped")
+        self.storage.check(Inputs(jid=jid, output_dir=spec.job_output_path))
+        plugin = await self._settled(jid, Kind.PLUGIN, frozenset({Status.SUCCEEDED, Status.FAILED}))
+        if plugin is None:
+            raise Conflict("No plugin job found. A plugin job must complete before scheduling an upload job.")
+        if plugin.status not in (Status.SUCCEEDED, Status.FAILED):
+            raise Conflict(
+                f"Plugin job has not completed yet (status: {plugin.status}). The plugin job must finish before uploading."
+            )
+        return await self._in_background((jid, Kind.UPLOAD), spec)
 
     async def submit_delete(self, jid: str, spec: DeleteSpec) -> Submission:
         """End what goes on under the id, and remove its data, in the background. Where there is neither: ``deleteSkipped``.
@@ -145,17 +176,18 @@ class Jobs:
         :raises Conflict: a sibling is active and ``delete_active`` is ``refuse``
         """
         active = await self._active(jid)
-        if active is None and not self.storage.holds(jid):
-            return _skipped(jid, Kind.DELETE, spec, "deleteSkipped")
+        if active is None and not await self.storage.holds(jid):
+            return skipped(jid, Kind.DELETE, spec, "deleteSkipped")
         if active is not None and self.settings.delete_active == "refuse":
             raise Conflict(
                 f"The {active.kind} job is still active (status: {active.status})."
                 " All jobs must finish before scheduling a delete job."
             )
+        await self.storage.halt(jid)
         return await self._in_background((jid, Kind.DELETE), spec)
 
     async def _active(self, jid: str) -> Job | None:
-        for kind in (Kind.COPY, Kind.PLUGIN):
+        for kind in _SIBLINGS:
             job = await self.board.find(jid, kind)
             if job is not None and not job.phase.terminal:
                 return job
@@ -180,10 +212,14 @@ class Jobs:
         async with self._locks.hold(jid):
             await self.require_ended(jid)
             staged = await self.storage.stage(inputs)
-            if await self.board.find(jid, Kind.PLUGIN) is not None:
-                await self._forget(jid, Kind.PLUGIN)
+            for kind in (Kind.PLUGIN, Kind.COPY):
+                if await self.board.find(jid, kind) is not None:
+                    await self._endings.forget(jid, kind)
             pushed = Job(jid=jid, kind=Kind.COPY, spec=CopySpec(), phase=Phase.SUCCEEDED, message="pushed", timestamp=now())
-            await self.board.save(pushed)
+            try:
+                await self.board.claim(pushed)
+            except Claimed:
+                raise Conflict(f"Another server puts data under the id '{jid}' right now.") from None
         return staged
 
     async def clean(self, jid: str) -> None:
@@ -194,12 +230,12 @@ class Jobs:
         async with self._locks.hold(jid):
             await self.require_ended(jid)
             await self.storage.discard(jid)
-            await self._forget(jid, Kind.COPY)
+            await self._endings.forget(jid, Kind.COPY)
 
     # Asking
 
     async def get(self, jid: str, kind: Kind) -> Job:
-        """Return a job as it stands. Costs no call to the compute environment.
+        """Return a job as it stands. Costs no call to the compute environment where the job is known here.
 
         :raises NoSuchJob: there is none; its text is the wire's
         """
@@ -208,39 +244,64 @@ class Jobs:
             raise NoSuchJob(f"No such job: {jid} ({kind})")
         return job
 
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since answers were last confirmed by what they speak of; None while they are in step."""
+        ages = [age for age in (self.compute.age_s, self.board.age_s) if age is not None]
+        return max(ages, default=None)
+
     async def log(self, job: Job) -> str:
-        """Return the tail of the job's log: kept for an ended job; of a running one the last that could be fetched."""
+        """Return the tail of the job's log: kept for an ended job; of a running one the last that could be fetched.
+
+        Empty while it cannot be had: a status never fails for its log.
+        """
         if job.phase.terminal:
-            return await self.board.log(job)
-        if job.kind is not Kind.PLUGIN or job.phase in (Phase.STAGING, Phase.STARTING):
+            try:
+                return await self.board.log(job)
+            except ComputeUnavailable as error:
+                extra = {"jid": job.jid, "kind": job.kind, "cause": error.message}
+                _log.info("the log of an ended job cannot be had", extra=extra)
+                return ""
+        if not _has_run(job):
             return ""
         return await self._tails.tail(job.engine_name)
 
-    async def listing(self, jid: str, job_output_path: str) -> list[str]:
-        """Relative names of the output files (storage in the network).
+    async def follow(self, job: Job) -> AsyncGenerator[bytes]:
+        """Yield a job's log from its beginning, as it is written, until the job has ended; of an ended job what is kept.
 
-        :raises NoSuchData: no such directory
+        :raises Unavailable: the compute environment does not answer, or broke off
         """
-        return await self.storage.listing(Inputs(jid=jid), job_output_path)
+        if job.phase.terminal:
+            yield (await self.board.log(job)).encode()
+            return
+        if not _has_run(job):
+            return
+        async with aclosing(self.compute.follow(job.engine_name)) as pieces:  # type: ignore[type-var]  # generators all
+            async for piece in pieces:
+                yield piece
 
-    def zip_root(self, jid: str) -> Path:
-        """The directory to send as a zip (storage out of the network).
+    async def stages(self, job: Job) -> Stages:
+        """Where a plugin job's time went, as far as the compute environment can tell."""
+        if job.stages is None and _has_run(job):
+            seen = await self.compute.inspect(job.engine_name)
+            if seen is not None and seen.stages is not None:
+                return seen.stages
+        return job.stages or Stages()
 
-        :raises NoSuchData: the job has no data
-        """
-        return self.storage.zip_root(jid)
-
-    async def probe(self) -> dict[str, str]:
+    async def probe(self) -> dict[str, PfmocError]:
         """Ask storage and compute whether they are well. Returns what is wrong, by name; empty when all is well."""
-        wrong = {}
+        wrong: dict[str, PfmocError] = {}
         questions: Mapping[str, Awaitable[None]] = {"storage": self.storage.probe(), "compute": self.compute.probe()}
         for name, answer in zip(questions, await asyncio.gather(*questions.values(), return_exceptions=True), strict=True):
             if isinstance(answer, PfmocError):
-                wrong[name] = answer.message
+                wrong[name] = answer
             elif isinstance(answer, BaseException):
                 raise answer
         if self._follower.stale:
-            wrong.setdefault("watch", self._follower.stale)
+            wrong.setdefault("watch", Unavailable(self._follower.stale))
+        age = self.age_s
+        if age is not None and age > STALE_S:
+            wrong.setdefault("watch", Unavailable(f"what is known of the jobs was last confirmed {age:.0f} s ago"))
         return wrong
 
     # Ending
@@ -251,7 +312,7 @@ class Jobs:
             return
         await self._halt((jid, kind))
         async with self._locks.hold(jid):
-            await self._forget(jid, kind)
+            await self._endings.forget(jid, kind)
 
     async def purge(self, jid: str) -> None:
         """Remove the plugin job's data, then the job (pfcon 5).
@@ -263,55 +324,21 @@ class Jobs:
             return
         await self._halt((jid, Kind.PLUGIN))
         async with self._locks.hold(jid):
-            known = await self._forget(jid, Kind.PLUGIN)
+            known = await self._endings.forget(jid, Kind.PLUGIN)
             await self.storage.discard(jid)
         if not known:
             raise NoSuchJob(f"No such job: {jid} ({Kind.PLUGIN})")
 
     # Within
 
-    async def _once(self, key: JobKey, spec: Spec, begin: Callable[[], Awaitable[Submission]]) -> Submission:
-        """Make a job at most once: an equal request under way is shared, an equal job that stands is returned."""
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = _Flight(spec=spec)
-            flight.task = asyncio.create_task(self._fly(key, flight, begin))
-            self._flights[key] = flight
-            flight.task.add_done_callback(lambda task: self._landed(key, task))
-        else:
-            _require_same(key, flight.spec, spec)
-        return await asyncio.shield(flight.task)
+    async def _begun(self, job: Job) -> Job | None:
+        """Find out what becomes of a job that is not answered yet; None when it was undone.
 
-    def _landed(self, key: JobKey, task: asyncio.Task[Submission]) -> None:
-        del self._flights[key]
-        if not task.cancelled():
-            task.exception()  # marks it as seen: the client that asked may be gone
-
-    async def _fly(self, key: JobKey, flight: _Flight, begin: Callable[[], Awaitable[Submission]]) -> Submission:
-        try:
-            async with self._locks.hold(key[0]):
-                standing = await self._standing(key)
-                if standing is None:
-                    return await begin()
-        except asyncio.CancelledError:
-            if flight.halted:
-                raise Conflict(f"The {key[1]} job was cancelled while its input was being staged.") from None
-            raise Unavailable("The server is shutting down. Try again.") from None
-        _require_same(key, standing.spec, flight.spec)
-        return Submission(job=standing, log=await self.log(standing))
-
-    async def _standing(self, key: JobKey) -> Job | None:
-        """Return the job that a new request meets; one that failed, or whose fate is unknown, is cleared away for it."""
-        job = await self.board.find(*key)
-        if job is not None and job.phase in (Phase.STAGING, Phase.STARTING):
-            job = await self._follower.resolve(job)
-        if job is not None and job.status in (Status.FAILED, Status.UNDEFINED):
-            await self._forget(*key)
-            return None
-        if job is not None and job.kind is Kind.DELETE and job.phase is Phase.SUCCEEDED:
-            await self.board.forget(job)  # what it removed is there again: the id was used anew
-            return None
-        return job
+        :raises Unavailable: it cannot be told now
+        """
+        if self.board.mine(job):
+            return await self._follower.resolve(job)
+        return await self._keeper.awaited(job)
 
     async def require_ended(self, jid: str) -> None:
         """Check that no plugin job is at work on the data of an id.
@@ -323,11 +350,28 @@ class Jobs:
             raise Conflict(f"The job '{jid}' has not ended (status: {job.status}); its data stay as they are.")
 
     async def _require_copy(self, jid: str) -> None:
-        copy = await self.board.find(jid, Kind.COPY)
+        copy = await self._settled(jid, Kind.COPY, frozenset({Status.SUCCEEDED}))
         if copy is None:
             raise Conflict("No copy job found. A copy job must complete successfully before scheduling a plugin job.")
         if copy.phase is not Phase.SUCCEEDED:
             raise Conflict(f"Copy job has not completed successfully (status: {copy.status}). Run the copy job first.")
+
+    async def _require_no_removal(self, jid: str) -> None:
+        """On a board of one's own, whoever removes data holds the lock of the job id; elsewhere that is another's lock.
+
+        :raises Unavailable: another replica removes the data right now
+        """
+        if self.board.shared:
+            job = await self.board.find(jid, Kind.DELETE)
+            if job is not None and not job.phase.terminal:
+                raise Unavailable(f"The data of the job '{jid}' are being removed.", retry_after=2)
+
+    async def _settled(self, jid: str, kind: Kind, wanted: frozenset[Status]) -> Job | None:
+        """Return a job that another request depends on. One that is not as wanted may have been moved by another replica."""
+        job = await self.board.find(jid, kind)
+        if self.board.shared and job is not None and job.status not in wanted:
+            job = await self.board.find(jid, kind, fresh=True)
+        return job
 
     def _storage_of(self, spec: Spec | None) -> Storage:
         """The storage that a job's data are in."""
@@ -337,170 +381,103 @@ class Jobs:
             raise InvalidRequest("input_dir", "this compute resource has no storage that its clients share")
         return self.placed
 
-    @staticmethod
-    def _run(job: Job, spec: PluginSpec, mounts: Mounts) -> Run:
-        return Run(
-            name=job.engine_name,
-            jid=job.jid,
-            image=spec.image,
-            argv=spec.command(),
-            env=dict(pair.split("=", 1) for pair in spec.env),
-            incoming=mounts.incoming,
-            outgoing=mounts.outgoing,
-            limits=spec.limits,
-        )
+    @property
+    def _lifetime_s(self) -> float:
+        """Seconds for which a job's tickets are good. Its deadline counts from when the cluster takes it up, not from now."""
+        return self.settings.queue_wait_s + self.settings.job_deadline_s + self.settings.publish_deadline_s
 
     async def _undo(self, job: Job) -> None:
         """Clear away a plugin job that was not answered. If even that fails, its record stays for the follower to resolve."""
         try:
             await self._follower.undo(job)
         except PfmocError as error:
-            _log.warning("a job that could not be started could not be cleared away yet", extra=_extra(job, error))
+            extra = {"jid": job.jid, "kind": job.kind, "cause": error.message}
+            _log.warning("a job that could not be started could not be cleared away yet", extra=extra)
 
-    async def _in_background(self, key: JobKey, spec: CopySpec | DeleteSpec) -> Submission:
-        async def begin() -> Submission:
+    # In the background
+
+    async def _in_background(self, key: JobKey, spec: CopySpec | UploadSpec | DeleteSpec) -> Submission:
+        async def begin(over: Job | None) -> Submission:
             job = Job(jid=key[0], kind=key[1], spec=spec, phase=Phase.PENDING, timestamp=now())
-            await self.board.save(job)
-            self._spawn(job)
+            job = await self.board.claim(job, over=over)
+            self._background.spawn(job)
             return Submission(job=job)
 
-        return await self._once(key, spec, begin)
+        return await self._submissions.once(key, spec, begin)
 
-    def _spawn(self, job: Job) -> None:
-        task = asyncio.create_task(self._operate(job))
-        self._work[job.key] = task
-        task.add_done_callback(lambda _: self._work.pop(job.key))
+    def _work_of(self, job: Job) -> tuple[Work, bool]:
+        match job.spec:
+            case CopySpec():
+                return self._copy, True
+            case UploadSpec():
+                return self._upload, True
+            case _:
+                return self._delete, False
 
-    async def _operate(self, job: Job) -> None:
-        """Carry out a copy or delete job, to its one terminal phase."""
-        try:
-            match job.spec:
-                case CopySpec() as spec:
-                    async with self._copies:
-                        job = await self._under_way(job)
-                        log = await self._copy(job, spec)
-                case _:
-                    job = await self._under_way(job)
-                    log = await self._delete(job)
-            await self._end(job, Phase.SUCCEEDED, log)
-        except PfmocError as error:
-            _log.warning("a job failed", extra=_extra(job, error))
-            await self._end(job, Phase.FAILED, error.message)
-        except Exception:  # noqa: BLE001 - whatever happens, the job reaches a terminal phase and its client hears of it
-            _log.exception("a job failed", extra={"jid": job.jid, "kind": job.kind})
-            await self._end(job, Phase.FAILED, "Internal error; the server's log has the cause.")
+    async def _clear_after(self, job: Job) -> None:
+        if job.kind is Kind.COPY:
+            async with self._locks.hold(job.jid):
+                await self._follower.clear_after(job)
 
-    async def _under_way(self, job: Job) -> Job:
-        """Move to RUNNING; a job that a restart found there stays."""
-        if job.phase is Phase.RUNNING:
-            return job
-        job = move(job, Phase.RUNNING, message="running", timestamp=now())
-        await self.board.save(job)
-        return job
-
-    async def _end(self, job: Job, phase: Phase, log: str) -> None:
-        """Write the end down, however long the disk of the records is full: nobody else will."""
-        message = "finished" if phase is Phase.SUCCEEDED else log
-        ended = move(job, phase, message=message, timestamp=now())
-        for pause in _SAVING.pauses():
-            try:
-                await self.board.save(ended, log=log)
-                break
-            except PfmocError as error:
-                _log.warning("the end of a job cannot be written down yet", extra=_extra(job, error))
-            await asyncio.sleep(pause)
-
-    async def _copy(self, job: Job, spec: CopySpec) -> str:
-        staged = await self.storage.stage(inputs_of(job.jid, spec))
+    async def _copy(self, job: Job) -> str:
+        if not isinstance(job.spec, CopySpec):
+            raise TypeError(job)
+        staged = await self.storage.stage(inputs_of(job.jid, job.spec))
         return f"Copied {staged.nfiles} files."
 
+    async def _upload(self, job: Job) -> str:
+        if not isinstance(job.spec, UploadSpec):
+            raise TypeError(job)
+        number = await self.outputs.upload(job.jid, job.spec.job_output_path)
+        if number is None:
+            raise Conflict(f"The job '{job.jid}' was begun anew before its output was uploaded.")
+        return f"Uploaded {number} files."
+
     async def _delete(self, job: Job) -> str:
-        siblings = (Kind.COPY, Kind.PLUGIN)
-        for kind in siblings:
+        for kind in _SIBLINGS:
             await self._halt((job.jid, kind))
         async with self._locks.hold(job.jid):  # a sibling that comes now finds no data half removed
-            for kind in siblings:
-                await self._cancel(job.jid, kind)
+            for kind in _SIBLINGS:
+                await self._background.halt((job.jid, kind))
+                await self._endings.cancel(job.jid, kind)
             await self.storage.discard(job.jid)
         return "Removed the job's data."
 
-    async def _cancel(self, jid: str, kind: Kind) -> None:
-        """End a sibling that goes on; it stays on the board, as failed. The caller holds the lock."""
-        await self._halt_work((jid, kind))
-        job = await self.board.find(jid, kind)
-        if job is None or job.phase.terminal:
-            return
-        log = await self.log(job)
-        if kind is Kind.PLUGIN:
-            await self.compute.remove(job.engine_name)
-        await self.board.save(move(job, Phase.FAILED, message="cancelled", timestamp=now()), log=log)
-
     async def _halt(self, key: JobKey) -> None:
         """Stop what this daemon itself does for a job: staging, or work in the background. A run is not touched."""
-        flight = self._flights.get(key)
-        if flight is not None:
+
+        async def staging() -> bool:
             job = await self.board.find(*key)
-            if job is None or job.phase is Phase.STAGING:
-                flight.halted = True
-                flight.task.cancel()
-            await asyncio.wait([flight.task])
-        await self._halt_work(key)
+            return job is None or job.phase is Phase.STAGING
 
-    async def _halt_work(self, key: JobKey) -> None:
-        work = self._work.get(key)
-        if work is not None:
-            work.cancel()
-            await asyncio.wait([work])
+        await self._submissions.flights.halt(key, cut=staging)
+        await self._background.halt(key)
+        if key[1] is Kind.PLUGIN:
+            await self.storage.halt(key[0])
 
-    async def _forget(self, jid: str, kind: Kind) -> bool:
-        """Take a job off the board, its run first. Returns whether it was known."""
-        job = await self.board.find(jid, kind)
-        if kind is Kind.PLUGIN:
-            name = Job(jid=jid, kind=kind, spec=None, phase=Phase.LOST).engine_name
-            await self.compute.remove(name)
-            self._tails.forget(name)
-        if job is not None:
-            await self.board.forget(job)
-        return job is not None
-
-    async def _resume(self) -> None:
-        """Take up what a predecessor left: undo what it never answered, go on with what it had promised."""
-        for job in self.board.live():
-            if job.kind in (Kind.COPY, Kind.DELETE):
-                self._spawn(job)
-            elif job.phase is Phase.STAGING:
-                await self._undo(job)
+    async def give_up(self) -> None:
+        """Break off what requests are waiting for; they hear that the server stops. What cannot be answered is undone."""
+        await self._submissions.flights.stop()
 
     async def _stop(self) -> None:
-        """Stop working; copy and delete jobs stay on the board as they are, for the next daemon."""
-        tasks = [flight.task for flight in self._flights.values()] + list(self._work.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Stop working; copy, upload and delete jobs stay on the board as they are, for the next daemon."""
+        await asyncio.gather(self._submissions.flights.stop(), self._background.stop())
         await self._tails.close()
 
 
-def _skipped(jid: str, kind: Kind, spec: Spec, message: str) -> Submission:
-    return Submission(job=Job(jid=jid, kind=kind, spec=spec, phase=Phase.SUCCEEDED, message=message))
+def _has_run(job: Job) -> bool:
+    return job.kind is Kind.PLUGIN and job.phase not in (Phase.STAGING, Phase.STARTING)
 
 
-def _require_same(key: JobKey, standing: Spec | None, asked: Spec) -> None:
-    """Refuse a request that would be answered with a job which does something else."""
-    if standing is None:
-        return
-    for each in fields(asked):
-        if each.name not in _NOT_COMPARED and not _equal(getattr(standing, each.name), getattr(asked, each.name)):
-            raise Conflict(
-                f"{each.name}: differs from that of the {key[1]} job '{key[0]}', which exists already."
-                " Delete that job first, or use another jid."
-            )
-
-
-def _equal(one: object, other: object) -> bool:
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return list(one) == list(other)
-    return one == other
-
-
-def _extra(job: Job, error: PfmocError) -> dict[str, str]:
-    return {"jid": job.jid, "kind": job.kind, "cause": error.message}
+def _run(job: Job, spec: PluginSpec, data: Data) -> Run:
+    return Run(
+        name=engine_name(job.jid),
+        jid=job.jid,
+        image=spec.image,
+        argv=spec.command(),
+        env=dict(pair.split("=", 1) for pair in spec.env),
+        data=data,
+        limits=spec.limits,
+        digest=codec.digest(job),
+        record=codec.run_record(job),
+    )

@@ -1,16 +1,22 @@
 """What the daemon asks of storage: put a job's input where a plugin can read it, and hand out what the plugin left.
 
 The storeBase holds one directory per job, ``key-<jid>/{incoming,outgoing}``, beside the users' own trees (contract 6). Where a
-path comes from a client it is resolved and must lie within the storeBase, outside of other jobs' ``key-*`` directories.
+path comes from a client it is resolved and must lie within the storeBase, outside of other jobs' ``key-*`` directories. An object
+store has the same names as prefixes in one container, and moves no byte through the daemon: the pod does that, with tickets.
+Where no pod can, the daemon brings data to the storeBase and back (``pfmoc.staged``).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
+from types import MappingProxyType
+
+from pfmoc.data import Data
+from pfmoc.errors import NoSuchData
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +30,8 @@ class Inputs:
     """Paths relative to the storeBase."""
     output_dir: str | None = None
     """Path relative to the storeBase. It exists already (CUBE makes it)."""
+    workers: int | None = None
+    """How many workers the run has, each of which publishes for itself; None where that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,18 +40,10 @@ class Staged:
 
     nfiles: int
     """Files as upstream counts them (contract 2.4, 6.1)."""
-    path: Path
-    """Server path of the staged input."""
+    path: PurePath
+    """Server path of the staged input, or the prefix under which an object store keeps what staging made."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     """When it was done: requests that share one staging are told the same."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mounts:
-    """The two directories of a run, on the daemon's side."""
-
-    incoming: Path
-    outgoing: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +57,27 @@ class Sealed:
     """Bytes really occupied; far below ``size`` for sparse files."""
     dropped_links: int
     """``.chrislink`` files that the plugin wrote: never followed, and removed where a later job could follow them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchiveFile:
+    """One object of a job's output, to be put into a zip."""
+
+    name: str
+    """Relative to the output, parts separated by slashes."""
+    size: int
+    """Bytes, as the store has told."""
+    modified: datetime
+    """When it was written, UTC."""
+    open: Callable[[], AsyncIterator[bytes]]
+    """Reads the object from its beginning, in pieces as they come. May be called again.
+
+    It raises ``StorageUnavailable`` when the store does not answer or breaks off, and ``NoSuchData`` when the object is gone.
+    """
+
+
+ArchiveSource = AsyncIterable[ArchiveFile]
+"""A job's output as it is found, page by page; nothing is read before it is asked for."""
 
 
 class Storage(ABC):
@@ -74,6 +95,13 @@ class Storage(ABC):
     """True when a copy job must come before the plugin job."""
     requires_upload: bool
     """True when an upload job must come after the plugin job."""
+    objects: bool = False
+    """True for an object store: the output can be had with ``archive`` rather than ``zip_root``."""
+    described: Mapping[str, str] = MappingProxyType({})
+    """What server info tells besides, such as ``swift_auth_url`` (contract 2.1). Nothing secret."""
+
+    async def close(self) -> None:  # noqa: B027 - most modes hold nothing open
+        """Give back what is held open, at the end."""
 
     @abstractmethod
     async def probe(self) -> None:
@@ -94,12 +122,19 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def mounts(self, inputs: Inputs) -> Mounts:
-        """The directories that the plugin gets. Staging has made or checked them."""
+    async def data(self, inputs: Inputs, *, lifetime_s: float) -> Data:
+        """What the run gets: the directories that staging has made or checked, or tickets.
+
+        :param lifetime_s: seconds for which tickets are good
+        """
 
     @abstractmethod
-    async def seal(self, inputs: Inputs) -> Sealed:
-        """Measure the output after the plugin ended, and drop the links that it wrote."""
+    async def seal(self, inputs: Inputs, *, published: bool = False) -> Sealed:
+        """Measure the output after the plugin ended, and drop the links that it wrote.
+
+        :param published: True where the run says that its output is in an object store; then some must be there
+        :raises NotPublished: the output is not in the object store as it should be, and no retry mends that
+        """
 
     @abstractmethod
     async def listing(self, inputs: Inputs, job_output_path: str) -> list[str]:
@@ -108,15 +143,40 @@ class Storage(ABC):
         :raises NoSuchData: there is no such directory
         """
 
-    @abstractmethod
     def zip_root(self, jid: str) -> Path:
         """The directory that is sent as a zip, for storage out of the network.
 
-        :raises NoSuchData: the job has no data
+        :raises NoSuchData: the job has no data, or the mode no such directory
         """
+        raise NoSuchData(f"Job {jid} has no directory on this server")
+
+    async def archive(self, jid: str, *, workers: int | None = None) -> ArchiveSource:  # noqa: ARG002 - see below
+        """The output that is sent as a zip, for object stores. Nothing is held whole.
+
+        :param workers: of the run, where that is known
+        :raises NoSuchData: the job has no data, or the mode has a directory instead
+        """
+        raise NoSuchData(f"Job {jid} has no objects")
+
+    async def upload(self, inputs: Inputs, job_output_path: str) -> int:  # noqa: ARG002 - see below
+        """Bring the output to the path that the client names, on the store's side. Returns how many files are there then.
+
+        Nothing to do where the plugin's output is in its place already.
+
+        :raises InvalidRequest: the path is none that a client may name
+        :raises NoSuchData: the job left no output
+        """
+        return 0
+
+    async def halt(self, jid: str) -> None:  # noqa: B027 - most modes publish nothing themselves
+        """Break off what this daemon itself publishes of a job that is to end."""
 
     @abstractmethod
-    def holds(self, jid: str) -> bool:
+    async def withdraw(self, jid: str) -> None:
+        """Take back the job's rights: a pod that goes on by mistake publishes nothing. Absent is fine; data stay."""
+
+    @abstractmethod
+    async def holds(self, jid: str) -> bool:
         """True when there is a directory ``key-<jid>``."""
 
     @abstractmethod

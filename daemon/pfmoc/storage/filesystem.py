@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import closing
 
+from pfmoc.data import Mounts
 from pfmoc.errors import InvalidRequest, NoSuchData
 from pfmoc.storage import workers
-from pfmoc.storage.base import Inputs, Mounts, Sealed, Staged
+from pfmoc.storage.base import Inputs, Sealed, Staged
 from pfmoc.storage.failures import storage_errors
 from pfmoc.storage.shared import SharedStorage
 from pfmoc.storage.workers import Stop
@@ -37,8 +39,11 @@ class FilesystemStorage(SharedStorage):
         """
         return await workers.run(lambda stop: self._stage(inputs, stop))
 
-    def mounts(self, inputs: Inputs) -> Mounts:
+    async def data(self, inputs: Inputs, *, lifetime_s: float) -> Mounts:  # noqa: ARG002 - directories do not expire
         """The user's two directories; the second one made writable for the plugin."""
+        return await asyncio.to_thread(self._mounts, inputs)
+
+    def _mounts(self, inputs: Inputs) -> Mounts:
         return Mounts(incoming=self.storebase.root / self._input(inputs.input_dirs[0]), outgoing=self._opened_output(inputs))
 
     def _stage(self, inputs: Inputs, stop: Stop) -> Staged:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+from pfmoc.data import Mounts
 from pfmoc.errors import InvalidRequest
 from pfmoc.storage import copying, trees, workers
-from pfmoc.storage.base import Inputs, Mounts, Sealed, Staged
+from pfmoc.storage.base import Inputs, Sealed, Staged
 from pfmoc.storage.copying import Gone
 from pfmoc.storage.failures import storage_errors
 from pfmoc.storage.gather import Gathered, Gathering, Missing
@@ -54,8 +56,11 @@ class FslinkStorage(SharedStorage):
         async with self.turns.hold(inputs.jid):
             return await workers.run(lambda stop: self._stage(inputs, stop))
 
-    def mounts(self, inputs: Inputs) -> Mounts:
+    async def data(self, inputs: Inputs, *, lifetime_s: float) -> Mounts:  # noqa: ARG002 - directories do not expire
         """The staged input, and the user's output directory, made writable for the plugin."""
+        return await asyncio.to_thread(self._mounts, inputs)
+
+    def _mounts(self, inputs: Inputs) -> Mounts:
         return Mounts(incoming=self._key_dir(inputs.jid) / "incoming", outgoing=self._opened_output(inputs))
 
     def _stage(self, inputs: Inputs, stop: Stop) -> Staged:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import stat
-from abc import abstractmethod
 from pathlib import Path
 
 from pfmoc.errors import InvalidRequest, StorageUnavailable
@@ -34,7 +33,7 @@ class LocalStorage(Storage):
         """Prove that storage can be read and written: a small file is written, synced, read and removed."""
         await asyncio.to_thread(self._probe)
 
-    async def seal(self, inputs: Inputs) -> Sealed:
+    async def seal(self, inputs: Inputs, *, published: bool = False) -> Sealed:  # noqa: ARG002 - it is in its place by itself
         """Measure the output after the plugin ended, and drop the links that it wrote. An output that is gone is empty."""
 
         def seal(stop: Stop) -> Sealed:
@@ -43,9 +42,12 @@ class LocalStorage(Storage):
 
         return await workers.run(seal, pool=workers.QUICK)
 
-    def holds(self, jid: str) -> bool:
+    async def holds(self, jid: str) -> bool:
         """True when there is a directory ``key-<jid>``."""
-        return _is_directory(self._key_dir(jid))
+        return await asyncio.to_thread(self._holds, jid)
+
+    async def withdraw(self, jid: str) -> None:
+        """Nothing to take back: a run has directories, and no rights of its own."""
 
     async def discard(self, jid: str) -> None:
         """Remove ``key-<jid>`` and all below it. Absent data is not an error; user data is never touched."""
@@ -58,8 +60,12 @@ class LocalStorage(Storage):
         async with self.turns.hold(jid):
             await workers.run(remove)
 
-    @abstractmethod
-    def _seal(self, inputs: Inputs, stop: Stop) -> Sealed: ...
+    def _holds(self, jid: str) -> bool:
+        return _is_directory(self._key_dir(jid))
+
+    def _seal(self, inputs: Inputs, stop: Stop) -> Sealed:
+        """Measure. Not asked of a mode with a ``seal`` of its own."""
+        raise NotImplementedError
 
     def _key_dir(self, jid: str) -> Path:
         try:

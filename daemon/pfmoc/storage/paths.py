@@ -92,9 +92,7 @@ class StoreBase:
         :param own: id of the one job whose directory may be named
         :raises BadPath: see ``components``; or it lies in the directory of a job, or in the daemon's own
         """
-        parts = components(text.strip("/"))
-        _check_top(parts, own)
-        return "/".join(parts)
+        return checked(text, own=own)
 
     def resolve(self, text: str, *, own: str | None = None) -> Path:
         """Check a client's path, and where it really leads. The path need not exist.
@@ -108,6 +106,13 @@ class StoreBase:
             raise BadPath("leads out of the storage")
         _check_top(real.relative_to(self.root).parts, own)
         return real
+
+
+def checked(text: str, *, own: str | None = None) -> str:
+    """Check a client's path without a disk: see ``StoreBase.check``."""
+    parts = components(text.strip("/"))
+    _check_top(parts, own)
+    return "/".join(parts)
 
 
 def _check_top(parts: Sequence[str], own: str | None) -> None:

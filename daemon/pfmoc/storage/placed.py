@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pfmoc.data import Mounts
 from pfmoc.errors import InvalidRequest, NoSuchData
 from pfmoc.storage import trees, workers
-from pfmoc.storage.base import Inputs, Mounts, Sealed, Staged
+from pfmoc.storage.base import Inputs, Sealed, Staged
 from pfmoc.storage.failures import storage_errors
 from pfmoc.storage.local import LocalStorage
 from pfmoc.storage.paths import BadPath
@@ -36,7 +37,7 @@ class PlacedStorage(LocalStorage):
         """
         return await workers.run(lambda _: self._stage(inputs))
 
-    def mounts(self, inputs: Inputs) -> Mounts:
+    async def data(self, inputs: Inputs, *, lifetime_s: float) -> Mounts:  # noqa: ARG002 - directories do not expire
         """The two directories that the client named."""
         incoming, outgoing = self._places(inputs)
         return Mounts(incoming=incoming, outgoing=outgoing)
@@ -44,10 +45,6 @@ class PlacedStorage(LocalStorage):
     async def listing(self, inputs: Inputs, job_output_path: str) -> list[str]:  # noqa: ARG002 - see below
         """There is none: the client reads its own directory."""
         raise NoSuchData(f"Job {inputs.jid} left its files where its client has them")
-
-    def zip_root(self, jid: str) -> Path:
-        """There is none, for the same reason."""
-        raise NoSuchData(f"Job {jid} left its files where its client has them")
 
     async def discard(self, jid: str) -> None:
         """Nothing is removed: the data are the client's."""

@@ -7,6 +7,7 @@ from pfmoc.storage.base import Storage
 from pfmoc.storage.filesystem import FilesystemStorage
 from pfmoc.storage.fslink import FslinkStorage
 from pfmoc.storage.handover import handover
+from pfmoc.storage.object_registry import open_s3, open_swift
 from pfmoc.storage.paths import StoreBase
 from pfmoc.storage.placed import PlacedStorage
 from pfmoc.storage.zip_in import Limits
@@ -24,8 +25,13 @@ def open_storage(settings: Settings) -> Storage:
     Outside production the storeBase is made when absent. In production it is the operator's: an absent one is more likely an
     unmounted one, and ``probe`` says so.
     """
-    if settings.dev:
+    if settings.dev and not settings.travels:
         settings.storebase_mount.mkdir(parents=True, exist_ok=True)
+    match settings.storage_env:
+        case "swift":
+            return open_swift(settings)
+        case "s3":
+            return open_s3(settings)
     storebase = StoreBase(settings.storebase_mount)
     writer = handover(settings)
     match settings.storage_env:

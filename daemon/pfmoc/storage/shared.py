@@ -45,10 +45,6 @@ class SharedStorage(LocalStorage):
 
         return await workers.run(names, pool=workers.QUICK)
 
-    def zip_root(self, jid: str) -> Path:
-        """There is none: in the network output is listed, and read from the shared disk."""
-        raise NoSuchData(f"Job {jid} has no zip: its output is in shared storage")
-
     def _input(self, text: str) -> str:
         """Return a client's input path, resolved, relative to the storeBase."""
         return self.storebase.relative(self._resolve("input_dirs", text))

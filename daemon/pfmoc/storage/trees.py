@@ -42,6 +42,8 @@ class Level:
     """The directory, open until the next step of the walk."""
     files: list[str]
     """Names of its regular files, sorted."""
+    others: int = 0
+    """Entries that are neither file nor directory: symbolic links, fifos, sockets, devices."""
 
     def join(self, name: str) -> str:
         """The file's path, relative to where the walk began."""
@@ -99,23 +101,25 @@ def walk(base: Path, relative: str = "", *, stop: Stop, prune: bool = False) -> 
                     continue
                 raise
             try:
-                files, directories = _scanned(fd)
-                level = Level(path=path, fd=fd, files=files)
+                files, directories, others = _scanned(fd)
+                level = Level(path=path, fd=fd, files=files, others=others)
                 pending += [level.join(name) for name in reversed(directories)]
                 yield level
             finally:
                 os.close(fd)
 
 
-def _scanned(fd: int) -> tuple[list[str], list[str]]:
-    files, directories = [], []
+def _scanned(fd: int) -> tuple[list[str], list[str], int]:
+    files, directories, others = [], [], 0
     with os.scandir(fd) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.name)
             elif entry.is_file(follow_symlinks=False):
                 files.append(entry.name)
-    return sorted(files), sorted(directories)
+            else:
+                others += 1
+    return sorted(files), sorted(directories), others
 
 
 @dataclass(kw_only=True, slots=True)

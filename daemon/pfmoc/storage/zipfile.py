@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pfmoc.data import Mounts
 from pfmoc.errors import InvalidRequest, NoSuchData, StorageFull
 from pfmoc.storage import copying, trees, workers, zip_in
-from pfmoc.storage.base import Inputs, Mounts, Sealed, Staged
+from pfmoc.storage.base import Inputs, Sealed, Staged
 from pfmoc.storage.failures import storage_errors
 from pfmoc.storage.gather import gather_zip
 from pfmoc.storage.handover import Handover
@@ -53,7 +54,7 @@ class ZipfileStorage(LocalStorage):
         async with self.turns.hold(inputs.jid):
             return await workers.run(lambda stop: self._stage(inputs.jid, upload, stop))
 
-    def mounts(self, inputs: Inputs) -> Mounts:
+    async def data(self, inputs: Inputs, *, lifetime_s: float) -> Mounts:  # noqa: ARG002 - directories do not expire
         """The two directories below ``key-<jid>``."""
         key_dir = self._key_dir(inputs.jid)
         return Mounts(incoming=key_dir / "incoming", outgoing=key_dir / "outgoing")
@@ -65,7 +66,7 @@ class ZipfileStorage(LocalStorage):
     def zip_root(self, jid: str) -> Path:
         """The job's output directory; made when absent, so that a job without output yields an empty zip."""
         key_dir = self._key_dir(jid)
-        if not self.holds(jid):
+        if not self._holds(jid):
             raise NoSuchData(f"Job {jid} has no data")
         with storage_errors():
             (key_dir / "outgoing").mkdir(mode=0o755, exist_ok=True)

@@ -161,6 +161,7 @@ class Step:
             "cpu_limit": node.limits.cpu,
             "memory_limit": node.limits.memory,
             "gpu_limit": node.limits.gpu,
+            **({"gpu_product": node.limits.gpu_product} if node.limits.gpu_product else {}),
         }
 
 

@@ -47,6 +47,8 @@ class Limits(BaseModel):
     memory: Annotated[int, Field(ge=1)] = 1000
     """MiB."""
     gpu: Annotated[int, Field(ge=0)] = 0
+    gpu_product: str | None = None
+    """Which GPUs, of those that the compute resource has; only a pfmoc lets one choose."""
     workers: Annotated[int, Field(ge=1)] = 1
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.lab import Lab, install_tools, make_directories, settings_for
+from harness.lab import Environment, install_tools, make_directories, settings_for
+from harness.lab_fixtures import compute, lab
 
-from pfmoc.compute.base import Compute
 from pfmoc.compute.process import ProcessCompute
 from pfmoc.settings import Settings
 
 pytest.register_assert_rewrite("harness.conformance")
+
+__all__ = ["compute", "lab"]
 
 
 @pytest.fixture
@@ -23,13 +24,5 @@ def process_settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def lab(process_settings: Settings, tmp_path: Path) -> AsyncIterator[Lab]:
-    lab = Lab(storebase=tmp_path, open=lambda: ProcessCompute(process_settings))
-    yield lab
-    await lab.clear()
-
-
-@pytest.fixture
-async def compute(lab: Lab) -> AsyncIterator[Compute]:
-    async with lab.open() as compute:
-        yield compute
+def environment(process_settings: Settings) -> Environment:
+    return lambda: ProcessCompute(process_settings)

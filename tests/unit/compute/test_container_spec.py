@@ -9,6 +9,7 @@ import pytest
 
 from pfmoc.compute.base import Limits, Run
 from pfmoc.compute.container_spec import container_spec
+from pfmoc.data import Mounts
 from pfmoc.settings import load
 
 RUN = Run(
@@ -17,8 +18,7 @@ RUN = Run(
     image="image:1",
     argv=["plugin", "--flag", "/share/incoming", "/share/outgoing"],
     env={"A": "b=c"},
-    incoming=Path("/unused"),
-    outgoing=Path("/unused"),
+    data=Mounts(incoming=Path("/unused"), outgoing=Path("/unused")),
     limits=Limits(cpu_millicores=1500, memory_mib=300),
 )
 

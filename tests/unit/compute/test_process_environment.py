@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from harness.lab import Lab, ended, install_tools, make_directories, settings_for
+from harness.processes import processes_with
 from harness.waiting import eventually, until
 
 from pfmoc import durable
@@ -65,18 +66,6 @@ def python(lab: Lab, program: str, *arguments: str, name: str = "job", memory_mi
 
 def entries(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
-
-
-def processes_with(word: str) -> list[int]:
-    """Pids of processes that have a word in their command line."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if word in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
 
 
 def supervisor_of(runs: Path, name: str = "job") -> int:
@@ -429,6 +418,7 @@ import asyncio, sys
 from pathlib import Path
 from pfmoc.compute.base import Limits, Run
 from pfmoc.compute.process import ProcessCompute
+from pfmoc.data import Mounts
 from pfmoc.settings import load
 
 async def main(base):
@@ -438,7 +428,8 @@ async def main(base):
         script = 'echo begun; while [ ! -e "$1/go" ]; do sleep 0.02; done; echo done; exit 3'
         await compute.start(Run(
             name="job", jid="The.Job", image="localhost/test/tools:1", argv=["sh", "-c", script, "sh", "/share/incoming"],
-            incoming=Path(base, "in"), outgoing=Path(base, "out"), limits=Limits(cpu_millicores=1000, memory_mib=64)))
+            data=Mounts(incoming=Path(base, "in"), outgoing=Path(base, "out")),
+            limits=Limits(cpu_millicores=1000, memory_mib=64)))
         print("started", flush=True)
         await asyncio.Event().wait()
 

@@ -177,7 +177,7 @@ async def test_only_the_first_file_counts(api, daemon):
     parts = [(name, None, value.encode()) for name, value in pairs({**PLUGIN, "jid": "a"})]
     files = [("data_file", "x", zipped({"first": b"1"})), ("data_file", "x", zipped({"second": b"2"}))]
     (await api.send("POST", "pluginjobs/", data=multipart(*files, *parts), headers=MULTIPART)).expect(201)
-    assert [path.name for path in daemon.compute.started[0].incoming.iterdir()] == ["first"]
+    assert [path.name for path in daemon.compute.started[0].mounts.incoming.iterdir()] == ["first"]
 
 
 # Limits

@@ -16,6 +16,7 @@ from harness.zips import unzipped, zipped
 from pfmoc.compute.base import Limits
 from pfmoc.coordination.coordination import EMPTY_ZIP
 from pfmoc.coordination.trails import Step
+from pfmoc.jobs.model import Kind, Phase
 
 LISTENERS = "cmd-pfcon@0,cmd-pman@0,cmd-pfioh@0"
 FILES = {"a.txt": b"a" * 1000, "sub/b.bin": bytes(range(256))}
@@ -455,7 +456,11 @@ async def test_the_trail_grows(services, compute, tmp_path):
     assert states(short) == [True, True, "not started"]
     assert short["compute"]["return"] == {"status": True, "l_status": ["finishedSuccessfully"], "l_logs": ["done\n"]}
     await services.pfioh.pull("j", specialHandling={"op": "plugin", "cleanup": True})
-    await eventually(lambda: services.daemon.jobs.storage.holds("j") is False)
+
+    async def gone() -> bool:
+        return not await services.daemon.jobs.storage.holds("j")
+
+    await eventually(gone)
     assert states(await summary()) == [True, True, True]
     assert not (tmp_path / "storeBase" / "key-j").exists()
 
@@ -466,9 +471,9 @@ async def test_coordinate_that_waits(services, compute, source, tmp_path):
     document = coordinate(cleanup=True, **places)
     asking = asyncio.create_task(services.pfcon.tell(document | {"threadAction": False}))
     await eventually(lambda: compute.started)
-    incoming = compute.started[0].incoming
+    incoming = compute.started[0].mounts.incoming
     assert (incoming / "a.txt").read_bytes() == FILES["a.txt"]
-    outgoing = compute.started[0].outgoing
+    outgoing = compute.started[0].mounts.outgoing
     (outgoing / "result").write_text("good")
     (outgoing / "passwd").symlink_to("/etc/passwd")
     compute.finish("j", exit_code=0)
@@ -486,7 +491,7 @@ async def test_coordinate_that_waits(services, compute, source, tmp_path):
 async def test_coordinate_whose_plugin_fails_keeps_what_it_left(services, compute, tmp_path):
     asking = asyncio.create_task(services.pfcon.tell(coordinate(localTarget={"path": "out"}) | {"threadAction": 0}))
     await eventually(lambda: compute.started)
-    (compute.started[0].outgoing / "partial").write_text("x")
+    (compute.started[0].mounts.outgoing / "partial").write_text("x")
     compute.finish("j", exit_code=1)
     answer = await asking
     assert answer["status"] is False
@@ -518,6 +523,11 @@ async def test_a_second_coordinate_joins_the_first_or_is_refused(services, compu
     assert len(compute.started) == 1
 
 
+def is_running(daemon):
+    job = daemon.jobs.board.glance("j", Kind.PLUGIN)
+    return job is not None and job.phase is Phase.RUNNING
+
+
 @pytest.mark.parametrize("when", ["pushed", "running", "ended"])
 async def test_coordinate_survives_a_restart(serve, session, compute, source, tmp_path, when):
     compute.unavailable = when == "pushed"
@@ -528,15 +538,16 @@ async def test_coordinate_survives_a_restart(serve, session, compute, source, tm
         if when == "pushed":
             await eventually(lambda: "start" in compute.calls)
         else:
-            await eventually(lambda: compute.started)
-            (compute.started[0].outgoing / "result").write_text("good")
+            # A run whose start was not written down yet is undone when the daemon ends, and begun anew by the next.
+            await eventually(lambda: is_running(daemon))
+            (compute.started[0].mounts.outgoing / "result").write_text("good")
             compute.finish("j", exit_code=0) if when == "ended" else None
     compute.unavailable = False
     async with serve() as daemon:
         services = Services(daemon, session)
         if when == "pushed":
             await eventually(lambda: compute.started)
-            (compute.started[0].outgoing / "result").write_text("good")
+            (compute.started[0].mounts.outgoing / "result").write_text("good")
         if when != "ended":
             compute.finish("j", exit_code=0)
 
@@ -556,7 +567,7 @@ async def test_coordinate_in_the_network(serve, session, compute, source, tmp_pa
         document = coordinate(localSource={"path": source} | swift, localTarget={"path": "home/bob/out", "createDir": True})
         assert (await services.pfcon.tell(document))["status"] is True
         await eventually(lambda: compute.started)
-        assert (compute.started[0].incoming / "a.txt").exists()
+        assert (compute.started[0].mounts.incoming / "a.txt").exists()
         (tmp_path / "storeBase" / "home" / "bob" / "out" / "result").write_text("good")
         compute.finish("j", exit_code=0)
 
@@ -600,10 +611,10 @@ async def test_a_service_that_is_registered_gets_the_job(serve, session, compute
         assert (await services.pfcon.tell(document))["status"] is True
         await eventually(lambda: other.fake.started)
         started = other.fake.started[0]
-        assert (started.incoming / "sub" / "b.bin").read_bytes() == FILES["sub/b.bin"]
+        assert (started.mounts.incoming / "sub" / "b.bin").read_bytes() == FILES["sub/b.bin"]
         assert list(started.argv) == ["simpledsapp", "--prefix", "x", "/share/incoming", "/share/outgoing"]
         assert (await services.pfcon.tell(status("j")))["jobOperationSummary"]["compute"]["status"] == "started"
-        (started.outgoing / "result").write_text("good")
+        (started.mounts.outgoing / "result").write_text("good")
         other.fake.finish("j", exit_code=0, logs="done there\n")
 
         async def over():

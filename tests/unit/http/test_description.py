@@ -10,6 +10,12 @@ from pfmoc import __version__
 from pfmoc.app import Daemon
 
 MODES = ["zipfile", "filesystem", "fslink"]
+KUBECONFIG = {
+    "current-context": "x",
+    "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+    "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9"}}],
+    "users": [{"name": "x"}],
+}
 
 
 def described(home, **overrides):
@@ -90,6 +96,28 @@ def test_bounds_are_those_of_this_server(tmp_path):
     fields = body(described(tmp_path, PFMOC_GPUS=2)[0], "/api/v1/pluginjobs/")["properties"]
     assert (fields["gpu_limit"]["minimum"], fields["gpu_limit"]["maximum"]) == (0, 2)
     assert (fields["memory_limit"]["minimum"], fields["cpu_limit"]["maximum"]) == (6, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("told", "workers", "gpus"),
+    [
+        ({"CONTAINER_ENV": "process", "PFMOC_GPUS": 0}, 1, 0),
+        ({"CONTAINER_ENV": "kubernetes", "VOLUME_NAME": "claim"}, 1000, 0),
+        ({"CONTAINER_ENV": "kubernetes", "VOLUME_NAME": "claim", "PFMOC_GPU_PRODUCTS": "A100"}, 1000, 16),
+        ({"CONTAINER_ENV": "kubernetes", "VOLUME_NAME": "claim", "PFMOC_GPUS": 4}, 1000, 4),
+    ],
+)
+def test_bounds_are_those_of_the_environment_and_of_the_site(tmp_path, told, workers, gpus):
+    (tmp_path / "kubeconfig").write_text(json.dumps(KUBECONFIG))
+    site = {"PFMOC_MAX_CPU_M": 4000, "PFMOC_MAX_MEMORY_MIB": 8192, "KUBECONFIG": tmp_path / "kubeconfig"}
+    document, _ = described(tmp_path, STORAGE_ENV="filesystem", **site, **told)
+    for path in ("pluginjobs", "jobs"):
+        fields = body(document, f"/api/v1/{path}/")["properties"]
+        assert [
+            (fields[name]["minimum"], fields[name]["maximum"])
+            for name in ("number_of_workers", "cpu_limit", "memory_limit", "gpu_limit")
+        ] == [(1, workers), (1, 4000), (6, 8192), (0, gpus)]
+        assert fields["gpu_product"]["enum"] == (["", "A100"] if "PFMOC_GPU_PRODUCTS" in told else [""])
 
 
 def test_a_container_engine_may_refuse_with_a_status_of_its_own(tmp_path):

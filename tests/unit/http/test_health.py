@@ -3,19 +3,19 @@ import json
 
 import pytest
 
-from pfmoc.errors import StorageUnavailable
+from pfmoc.errors import ComputeUnavailable, PfmocError, StorageFull, StorageUnavailable
 from pfmoc.health import Health
 
 
 class Probe:
     def __init__(self) -> None:
         self.calls = 0
-        self.wrong: dict[str, str] = {}
+        self.wrong: dict[str, PfmocError] = {}
         self.error: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __call__(self) -> dict[str, str]:
+    async def __call__(self) -> dict[str, PfmocError]:
         self.calls += 1
         await self.gate.wait()
         if self.error is not None:
@@ -62,9 +62,22 @@ async def test_a_flood_of_probes_is_one_question(clock):
     await answer(health)
     assert probe.calls == 1
     clock.now = 1.5
-    probe.wrong = {"storage": "read-only"}
+    probe.wrong = {"storage": StorageUnavailable("read-only")}
     assert await answer(health) == (503, {"ready": False, "reasons": {"storage": "read-only"}})
     assert probe.calls == 2
+
+
+async def test_storage_that_is_full_is_told_and_does_not_end_readiness(clock):
+    """Status, downloads and the deletes that make room must still be reached (faults 9)."""
+    health, probe = Health(clock=clock), Probe()
+    health.serve(probe, age=lambda: 7.23)
+    probe.wrong = {"storage": StorageFull("the quota is used up")}
+    told = {"reasons": {"storage": "the quota is used up"}, "age_s": 7.2}
+    assert await answer(health) == (200, {"ready": True, **told})
+    clock.now += 2
+    probe.wrong["compute"] = ComputeUnavailable("away")
+    reasons = {"storage": "the quota is used up", "compute": "away"}
+    assert await answer(health) == (503, {"ready": False, "reasons": reasons, "age_s": 7.2})
 
 
 async def test_a_probe_that_hangs_or_fails_is_not_ready(clock):

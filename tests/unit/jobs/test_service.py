@@ -9,7 +9,7 @@ from harness.zips import zip_file
 from pfmoc.backoff import Backoff
 from pfmoc.compute.base import RunState
 from pfmoc.errors import ComputeRefused, ComputeUnavailable, Conflict, InvalidRequest, NoSuchJob, StartError, StorageFull
-from pfmoc.jobs import service
+from pfmoc.jobs import background
 from pfmoc.jobs.model import DeleteSpec, Kind, Phase, Status, UploadSpec
 
 
@@ -45,6 +45,13 @@ async def test_a_plugin_job_from_zip_to_end(zip_jobs, compute, spec, upload, sto
     job = await zip_jobs.get("j", Kind.PLUGIN)
     assert await zip_jobs.log(job) == "done\n"
     assert job.cmd == "simpledsapp --prefix x /share/incoming /share/outgoing"
+
+
+async def test_a_run_that_is_quicker_than_the_answer_is_answered_with_its_log(zip_jobs, compute, spec, upload):
+    compute.ends_at_once = "the scanner is on fire\n"
+    made = await zip_jobs.submit_plugin("j", spec, upload=upload, copied=True)
+    assert made.job.phase is Phase.FAILED
+    assert made.log == "the scanner is on fire\n"
 
 
 async def test_the_end_is_seen_without_asking_the_engine_again(zip_jobs, compute, spec, upload):
@@ -224,7 +231,7 @@ async def test_copy_then_plugin(link_jobs, compute, spec, copy_spec, storebase):
     assert (storebase / "key-j/incoming/scan.dcm").read_bytes() == b"DICM"
     made = await link_jobs.submit_plugin("j", plugin, copied=True)
     assert made.staged is None
-    assert compute.started[0].outgoing == storebase / "home/bob/out"
+    assert compute.started[0].mounts.outgoing == storebase / "home/bob/out"
 
 
 async def test_a_failed_copy_is_told_and_the_plugin_refused(link_jobs, spec, copy_spec, storebase):
@@ -278,7 +285,7 @@ async def test_delete_ends_a_plugin_that_has_no_directory_of_its_own(make_jobs, 
 
 async def test_delete_ends_a_copy_that_waits_for_its_turn(link_jobs, copy_spec, storebase):
     for _ in range(4):
-        await link_jobs._copies.acquire()
+        await link_jobs._background.turns.acquire()
     await link_jobs.submit_copy("j", copy_spec)
     await link_jobs.submit_delete("j", DeleteSpec())
     await until(link_jobs, "j", Phase.SUCCEEDED, Kind.DELETE)
@@ -295,7 +302,7 @@ async def test_the_end_of_a_copy_is_told_even_if_the_records_were_full_then(link
         await save(job, log=log)
 
     monkeypatch.setattr(link_jobs.board, "save", full_at_the_end)
-    monkeypatch.setattr(service, "_SAVING", Backoff(first_s=0.001))
+    monkeypatch.setattr(background, "_SAVING", Backoff(first_s=0.001))
     await link_jobs.submit_copy("j", copy_spec)
     await until(link_jobs, "j", Phase.SUCCEEDED, Kind.COPY)
 

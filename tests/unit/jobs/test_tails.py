@@ -4,6 +4,7 @@ import pytest
 from fakes.compute import FakeCompute
 
 from pfmoc.compute.base import Limits, Run
+from pfmoc.data import Mounts
 from pfmoc.jobs import tails
 from pfmoc.jobs.tails import Tails
 
@@ -12,7 +13,9 @@ from pfmoc.jobs.tails import Tails
 async def compute(tmp_path):
     compute = FakeCompute()
     limits = Limits(cpu_millicores=1000, memory_mib=64)
-    await compute.start(Run(name="j", jid="j", image="i", argv=["x"], incoming=tmp_path, outgoing=tmp_path, limits=limits))
+    await compute.start(
+        Run(name="j", jid="j", image="i", argv=["x"], data=Mounts(incoming=tmp_path, outgoing=tmp_path), limits=limits)
+    )
     compute.write_log("j", "one\n")
     return compute
 

@@ -35,7 +35,7 @@ def layout(tmp_path):
         oci_layout.add_image(
             oci_layout.Layout(tmp_path / "layout"),
             f"localhost/{name}:1",
-            base=base,
+            bases=[base],
             trees={tree: "/opt/plugin"},
             environment={"PATH": "/opt/plugin/bin"},
             labels={"name": name},

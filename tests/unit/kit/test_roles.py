@@ -27,9 +27,17 @@ def test_the_argument_specs_and_the_defaults_are_the_same_options(role):
 @pytest.mark.parametrize("role", ROLES)
 def test_the_names_of_variables_tell_their_role_and_audience(role):
     assert all(name.startswith(f"{role}_") for name in read(ROOT / "roles" / role / "defaults" / "main.yml"))
-    private = ROOT / "roles" / role / "vars" / "main.yml"
-    if private.exists():
-        assert all(name.startswith(f"_{role}_") for name in read(private))
+    variables = ROOT / "roles" / role / "vars"
+    for private in (*variables.glob("main.yml"), *variables.glob("main/*.yml")):
+        assert all(name.startswith(f"_{role}_") for name in read(private)), private.name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_molecule_gives_each_option_in_one_of_its_scenarios(role):
+    inventories = sorted((ROOT / "roles" / role / "molecule").glob("*/inventory/hosts.yml"))
+    assert "default" in {inventory.parents[1].name for inventory in inventories}
+    given = {name for inventory in inventories for name in read(inventory)["all"]["vars"]}
+    assert read(ROOT / "roles" / role / "defaults" / "main.yml").keys() <= given
 
 
 @pytest.mark.parametrize("file", sorted(GROUP_VARS.glob("*.yml")), ids=lambda path: path.stem)

@@ -93,7 +93,7 @@ def test_a_read_only_disk(mount: Mount, make_zip: MakeZip):
     for work in (storage.probe(), storage.stage(Inputs(jid="new", upload=make_zip({"x": b""}))), storage.discard("job")):
         with pytest.raises(StorageUnavailable, match="Read-only"):
             asyncio.run(work)
-    assert storage.holds("job")
+    assert asyncio.run(storage.holds("job"))
 
 
 def test_a_probe_of_a_full_disk_says_so(mount: Mount):

@@ -60,7 +60,7 @@ async def test_the_settings_choose(settings: MakeSettings, env: str, innetwork: 
     assert type(storage) is expected
     assert (storage.env, storage.innetwork, storage.requires_copy, storage.requires_upload) == (env, innetwork, copies, False)
     await storage.probe()
-    assert not storage.holds("job")
+    assert not await storage.holds("job")
     await storage.discard("job")
 
 
@@ -81,20 +81,23 @@ def test_only_a_container_gets_hard_links(settings: MakeSettings):
     assert not fslink("process").hard_links
 
 
-def test_data_are_held_in_directories_only(zip_storage: ZipfileStorage, base: Path):
+async def test_data_are_held_in_directories_only(zip_storage: ZipfileStorage, base: Path):
     plant(base, {"key-b/x": "", "key-A.1/x": "", "key-file": "", "home/key-c/x": ""})
     (base / "key-link").symlink_to("key-b")
-    assert zip_storage.holds("A.1")
-    assert zip_storage.holds("b")
-    assert not zip_storage.holds("link")
-    assert not zip_storage.holds("file")
+    assert await zip_storage.holds("A.1")
+    assert await zip_storage.holds("b")
+    assert not await zip_storage.holds("link")
+    assert not await zip_storage.holds("file")
 
 
 @pytest.mark.parametrize("jid", ["../x", "a/b", "", "a\0"])
-def test_a_job_id_that_is_none_reaches_nothing(zip_storage: ZipfileStorage, jid: str):
-    for use in (zip_storage.holds, zip_storage.zip_root, lambda jid: zip_storage.mounts(Inputs(jid=jid))):
-        with pytest.raises(InvalidRequest, match="jid: "):
-            use(jid)
+async def test_a_job_id_that_is_none_reaches_nothing(zip_storage: ZipfileStorage, jid: str):
+    with pytest.raises(InvalidRequest, match="jid: "):
+        await zip_storage.holds(jid)
+    with pytest.raises(InvalidRequest, match="jid: "):
+        zip_storage.zip_root(jid)
+    with pytest.raises(InvalidRequest, match="jid: "):
+        await zip_storage.data(Inputs(jid=jid), lifetime_s=1)
 
 
 async def test_discard_removes_the_job_and_nothing_else(zip_storage: ZipfileStorage, shared: Path):
@@ -154,7 +157,7 @@ async def test_output_is_sealed_and_zipped(zip_storage: ZipfileStorage, make_zip
     with pytest.raises(NoSuchData):
         zip_storage.zip_root("job")
     await zip_storage.stage(inputs)
-    outgoing = zip_storage.mounts(inputs).outgoing
+    outgoing = (await zip_storage.data(inputs, lifetime_s=1)).outgoing
     assert zip_storage.zip_root("job") == outgoing == base / "key-job/outgoing"
     plant(outgoing, {"r": b"123", "d/s": b"4", "l.chrislink": "home/x"})
     sealed = await zip_storage.seal(inputs)
@@ -210,7 +213,7 @@ async def test_filesystem_hands_out_the_users_directories(filesystem: Filesystem
     inputs = job("/home/u/in/", "home/bob")
     filesystem.check(inputs)
     staged = await filesystem.stage(inputs)
-    mounts = filesystem.mounts(inputs)
+    mounts = await filesystem.data(inputs, lifetime_s=1)
     assert (staged.nfiles, staged.path) == (2, shared / "home/u/in")
     assert (mounts.incoming, mounts.outgoing) == (shared / "home/u/in", shared / "home/u/out")
     plant(shared, {"home/u/out/r": b"123", "home/u/out/l.chrislink": "home"})
@@ -521,13 +524,15 @@ def test_the_settings_say_who_writes(settings: Callable[..., Settings], changes:
     assert handover.handover(settings(**changes)) == expected
 
 
-def test_a_users_output_directory_is_opened_for_any_user(fslink: FslinkStorage, filesystem: FilesystemStorage, shared: Path):
+async def test_a_users_output_directory_is_opened_for_any_user(
+    fslink: FslinkStorage, filesystem: FilesystemStorage, shared: Path
+):
     for storage in (fslink, filesystem):
         (shared / "home/u/out").chmod(0o755)
-        storage.mounts(job())
+        await storage.data(job(), lifetime_s=1)
         assert mode(shared / "home/u/out") == 0o755
         storage.handover = Handover(same_user=False)
-        storage.mounts(job())
+        await storage.data(job(), lifetime_s=1)
         assert mode(shared / "home/u/out") == 0o777
 
 

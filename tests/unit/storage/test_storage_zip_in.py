@@ -36,7 +36,7 @@ NAME = st.text(st.characters(exclude_characters="/\\\0:", exclude_categories=("C
 
 async def stage(storage: ZipfileStorage, archive: Path) -> dict[str, bytes]:
     staged = await storage.stage(Inputs(jid="job", upload=archive))
-    assert staged.path == storage.mounts(Inputs(jid="job")).incoming
+    assert staged.path == (await storage.data(Inputs(jid="job"), lifetime_s=1)).incoming
     return contents(staged.path)
 
 
@@ -60,7 +60,7 @@ async def test_modes_are_ours_whatever_the_zip_and_the_umask_say(zip_storage: Zi
         await stage(zip_storage, archive)
     finally:
         os.umask(before)
-    incoming = zip_storage.mounts(Inputs(jid="job")).incoming
+    incoming = (await zip_storage.data(Inputs(jid="job"), lifetime_s=1)).incoming
     assert {stat.S_IMODE(path.stat().st_mode) for path in (incoming / "d").iterdir()} == {0o644}
     assert stat.S_IMODE((incoming / "d").stat().st_mode) == 0o755
     assert stat.S_IMODE(incoming.stat().st_mode) == 0o755

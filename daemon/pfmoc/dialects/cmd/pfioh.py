@@ -11,7 +11,7 @@ import stat
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -57,7 +57,7 @@ class CmdPfioh(Service):
         """``pushPath``: unpack a zip under the key, or put one file there."""
         key = self.key(message, "meta", "remote", "key")
         if checks_remote(message):
-            return reply(self._check(key, wanted=False))
+            return reply(await self._check(key, wanted=False))
         _check_transport(message)
         if message.upload is None:
             raise InvalidRequest("local", "the request brings no file")
@@ -76,7 +76,7 @@ class CmdPfioh(Service):
         """``pullPath``: send a zip; then, on ``specialHandling.cleanup``, remove the data."""
         key = self.key(message, "meta", "remote", "key")
         if checks_remote(message):
-            return reply(self._check(key, wanted=True))
+            return reply(await self._check(key, wanted=True))
         _check_transport(message)
         await self.jobs.require_ended(key)
         plan = await zip_out.plan(await self._root(key, message))
@@ -97,28 +97,28 @@ class CmdPfioh(Service):
             inside = "/".join(components(subdir)) if subdir.strip("/") not in ("", ".") else ""
         except BadPath as bad:
             raise InvalidRequest("meta.subdir", bad.reason) from None
-        top = self._key_dir(key)
+        top = await self._key_dir(key)
         listed = await workers.run(lambda stop: _listed(top, inside, stop))
         return reply({"status": True, "msg": f"Successful scandir on {key}/{inside}", "d_ls": listed})
 
-    def _check(self, key: str, *, wanted: bool) -> dict[str, Any]:
+    async def _check(self, key: str, *, wanted: bool) -> dict[str, Any]:
         """Answer ``checkRemote``. A push needs no more than a key that can be one; nothing is made before data come."""
-        held = self.jobs.storage.holds(key)
+        held = await self.jobs.storage.holds(key)
         status = held or not wanted
         msg = "" if status else f"There are no data under the key '{key}'."
         return {"status": status, "msg": msg, "isfile": False, "isswiftstore": False, "isdir": held, "createdNewDir": False}
 
     async def _root(self, key: str, message: Message) -> Path:
         """The directory to send: the output, or where there is none, and no plugin is spoken of, what was pushed."""
-        top = self._key_dir(key)
+        top = await self._key_dir(key)
         outgoing = top / "outgoing"
         if not _for_plugin(message) and not await workers.run(lambda stop: _holds_files(outgoing, stop)):
             return top / "incoming"
         return outgoing
 
-    def _key_dir(self, key: str) -> Path:
+    async def _key_dir(self, key: str) -> Path:
         storage = self.jobs.storage
-        if not isinstance(storage, LocalStorage) or not storage.holds(key):
+        if not isinstance(storage, LocalStorage) or not await storage.holds(key):
             raise NoSuchData(f"There are no data under the key '{key}'.")
         return storage.storebase.key_dir(key)
 
@@ -139,7 +139,7 @@ def _for_plugin(message: Message) -> bool:
     return find(message.meta, "specialHandling", "op") in OPS
 
 
-def _postop(message: Message, incoming: Path, moment: str) -> dict[str, Any]:
+def _postop(message: Message, incoming: PurePath, moment: str) -> dict[str, Any]:
     if not _for_plugin(message):
         return {"status": False, "timestamp": moment}
     return {

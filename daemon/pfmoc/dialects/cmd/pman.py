@@ -94,7 +94,7 @@ class CmdPman(Service):
         """
         self.jobs.compute.check(spec.image, spec.limits)
         _check_share(share, jid)
-        made = not self.jobs.storage.holds(jid)
+        made = not await self.jobs.storage.holds(jid)
         if made:
             await self.services.coordination.push(jid)
         try:

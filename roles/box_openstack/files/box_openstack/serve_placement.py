@@ -1,0 +1,13 @@
+"""Placement's API."""
+
+from __future__ import annotations
+
+from placement.wsgi.api import application
+
+from box_openstack import wsgi
+from box_openstack.cloud import Cloud
+
+
+def serve(cloud: Cloud, _program: str) -> None:
+    """Run it."""
+    wsgi.serve(application, cloud, "placement")
