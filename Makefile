@@ -19,6 +19,8 @@ export UV_PYTHON_DOWNLOADS := never
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(PFMOC_CACHE)/ansible
 export ANSIBLE_REMOTE_TEMP := $(PFMOC_CACHE)/ansible/tmp
+# Images of containers often set this; every program would compile its libraries anew, at each start.
+unexport PYTHONDONTWRITEBYTECODE
 # Ansible refuses to start in a locale without UTF-8, which is what a bare machine has.
 export LC_ALL := C.UTF-8
 

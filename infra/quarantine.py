@@ -29,6 +29,8 @@ has it, so a DaemonSet that asks for such nodes makes no pods.
 """
 STOPPED = "pfmoc-stilled"
 """Tag of servers that were shut off for a quarantine. Nova takes no slash in one."""
+STOPS_S = 300
+"""Seconds that Nova may take to shut a server off: its guest has one minute, then it is cut off."""
 Way = Literal["scaled", "suspended", "kept off nodes"]
 """How something is kept from making pods."""
 WHOLE = frozenset({"pfmoc:infra:Tenant", "pfmoc:infra:OpenShiftProject"})
@@ -328,7 +330,10 @@ class Servers:
                 continue
             if server.status not in ("SHUTOFF", "ACTIVE"):  # shelved or broken meanwhile: Nova changes no tags of it
                 continue
-            if server.status == "SHUTOFF":
+            stopping = server.task_state == "powering-off"
+            if stopping:
+                self._compute.wait_for_server(server, status="SHUTOFF", wait=STOPS_S)
+            if stopping or server.status == "SHUTOFF":
                 self._compute.start_server(server)
             self._compute.remove_tag_from_server(server, STOPPED)
             yield _shown(server)

@@ -19,10 +19,12 @@ async def at(compute, name: str, message: str) -> bool:
 
 async def test_a_frozen_api_server_leaves_answers_from_memory_and_their_age(namespace, box):
     settings = settings_for(box.kubeconfig, namespace, PFMOC_ENGINE_DEADLINE_S="4")
+    # Looked for before: it may take as long as the run.
+    process = box.living("kube-apiserver")
     async with opened(settings) as compute:
         await compute.start(run("goes-on", "sleep 15; echo done"))
         await eventually(lambda: at(compute, "goes-on", "running"), deadline_s=60)
-        with box.frozen("kube-apiserver"):
+        with box.frozen("kube-apiserver", process):
             began = time.monotonic()
             with pytest.raises(ComputeUnavailable):
                 await compute.start(run("new"))

@@ -12,7 +12,7 @@ import pytest
 from harness import pools
 from harness.cluster import BUSYBOX_PPC64LE, claim
 from harness.images import write_archive
-from harness.kube_lab import SECRETS, all_ended, opened, run, settings_for, tickets
+from harness.kube_lab import SECRETS, all_ended, opened, run, settings_for, start_all, tickets
 from harness.waiting import eventually, until
 from kubernetes import client
 
@@ -166,6 +166,8 @@ async def test_what_keeps_a_run_waiting_is_told_and_can_be_mended(cluster, names
     cluster.core.create_namespaced_resource_quota(
         namespace, {"metadata": {"name": "q"}, "spec": {"hard": {"requests.cpu": "1m"}}}
     )
+    # It holds for nothing until a controller has counted what is there.
+    until(lambda: cluster.core.read_namespaced_resource_quota("q", namespace).status.hard, what="the quota to hold")
     settings = settings_for(box.kubeconfig, namespace, PFMOC_GPU_PRODUCTS="NVIDIA-NOWHERE")
     async with opened(settings) as compute:
         await compute.start(run("quota"))
@@ -189,15 +191,19 @@ async def says(compute, name: str, words: str) -> None:
         seen = await compute.inspect(name)
         return seen is not None and seen.state is RunState.PENDING and words in seen.message
 
-    await eventually(said, what=f"{name} to say {words}", deadline_s=30)
+    await eventually(said, what=f"{name} to say {words}", deadline_s=60)
 
 
-async def test_a_run_that_takes_too_long_is_ended(box, namespace, monkeypatch):
+async def test_a_run_that_takes_too_long_is_ended(box, namespace, settings, monkeypatch):
     monkeypatch.setattr(kubernetes, "OVERDUE_S", 5)
-    settings = settings_for(box.kubeconfig, namespace, PFMOC_JOB_DEADLINE_S="6")
     async with opened(settings) as compute:
-        await compute.start(run("heeds", 'trap "exit 9" TERM; touch "$2/x"; while :; do sleep 0.1; done'))
-        await compute.start(run("does-not", "while :; do sleep 0.1; done"))
+        await compute.start(run("heeds", 'trap "exit 9" TERM; touch "$2/x"; echo begun; while :; do sleep 0.1; done'))
+        await compute.start(run("does-not", "echo begun; while :; do sleep 0.1; done"))
+        for name in ("heeds", "does-not"):
+            await eventually(lambda name=name: at(compute, name, "running"), what=name, deadline_s=90)
+            await eventually(lambda name=name: compute.logs(name, tail=1), what=f"{name} to have begun")
+    # Only now: on a busy machine it may take longer than that until a pod begins.
+    async with opened(settings_for(box.kubeconfig, namespace, PFMOC_JOB_DEADLINE_S="6")) as compute:
         ends = await all_ended(compute, ["heeds", "does-not"])
         assert {seen.message.partition(";")[0] for seen in ends.values()} == {
             "DeadlineExceeded: it took longer than the 6 s that a job may"
@@ -276,7 +282,7 @@ async def test_three_hundred_at_once_on_simulated_nodes(box, namespace, simulate
     # The real node could emulate them, so these go where only real ones are.
     selector = settings.model_copy(update={"node_selector": {"box.chrisproject.org/node": "simulated"}})
     async with opened(selector) as compute:
-        await asyncio.gather(*(compute.start(each) for each in runs))
+        await start_all(compute, runs)
         ends = await all_ended(compute, [each.name for each in runs], deadline_s=240)
         assert {seen.state for seen in ends.values()} == {RunState.SUCCEEDED}
         assert len(await compute.runs()) == 300

@@ -124,10 +124,11 @@ async def test_what_is_seen_of_a_job_at_work_and_what_is_left_of_one_that_is_can
         early = await api.post("uploadjobs/", op("cut", job_output_path="home/cut/out/data"))
         assert (early.status, early.message[:40]) == (409, "Plugin job has not completed yet (status")
 
-        async def running(jid: str) -> bool:
-            return (await api.get(f"pluginjobs/{jid}/")).json()["compute"]["status"] == "started"
+        async def begun(jid: str) -> bool:
+            """And not "at work": of a few seconds' work nothing may be heard until it is done."""
+            return (await api.get(f"pluginjobs/{jid}/")).json()["compute"]["status"] != "notStarted"
 
-        await eventually(lambda: running("seen"), deadline_s=PATIENCE_S)
+        await eventually(lambda: begun("seen"), deadline_s=PATIENCE_S)
         followed = await api.get("pluginjobs/seen/logs/?follow=true", timeout=aiohttp.ClientTimeout(total=PATIENCE_S))
         assert (followed.status, followed.body) == (200, b"one\ntwo\ncopied\n")
         assert (await ended(api, "plugin", "seen"))["status"] == "finishedSuccessfully"
@@ -142,7 +143,7 @@ async def test_what_is_seen_of_a_job_at_work_and_what_is_left_of_one_that_is_can
             assert (await ended(api, "upload", jid))["status"] == "finishedSuccessfully"
         zipped = await api.get("pluginjobs/seen/file/")
         assert (zipped.status, zipped.body[:2]) == (200, b"PK")
-        await eventually(lambda: running("cut"), deadline_s=PATIENCE_S)
+        await eventually(lambda: begun("cut"), deadline_s=PATIENCE_S)
         await asyncio.gather(*(deleted(api, jid) for jid in ("seen", "cut", "bad")))
         assert await outputs(store, "cut") == {}
         await eventually(lambda: not site.kept(), what="nothing to be left", deadline_s=60)
@@ -187,7 +188,7 @@ async def test_a_death_costs_none_of_the_jobs_at_work_its_one_end(site, tmp_path
             (await api.post("pluginjobs/", plugin(jid, f"sleep {HELD_S[held]}; {ONCE}; {end}"))).expect(201)
         await said(api, {runs: "running", publishes: "running"})
         # Looked for before: it takes longer than a pull.
-        frozen = site.box.pid("swift-proxy")
+        frozen = site.box.living("swift-proxy")
         (await api.post("pluginjobs/", plugin(pulls, ONCE))).expect(201)
         os.kill(frozen, signal.SIGSTOP)
         try:

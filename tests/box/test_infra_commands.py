@@ -118,6 +118,7 @@ def test_a_container_that_is_given_up_by_name_goes_with_all_versions(operator):
     swift.put_object("versions", "gone", contents=b"x")
     swift.delete_object("versions", "gone")
     until(lambda: int(swift.head_container("versions")["x-container-object-count"]) == 1, what="the objects are counted")
+    until(lambda: len(swift.get_container("versions", query_string="versions=true")[1]) == 4, what="their versions are listed")
     operator.write(SITE)
     code, _, err = operator.run("up", "--yes")
     assert code == 2
@@ -127,7 +128,8 @@ def test_a_container_that_is_given_up_by_name_goes_with_all_versions(operator):
     assert code == 0, out + err
     # Both versions of the one, the other, and the mark that it was deleted.
     assert f"{given_up}: 4 objects deleted" in err
-    assert "versions" not in {each["name"] for each in swift.get_account()[1]}
+    # The account hears of it a moment later.
+    until(lambda: "versions" not in {each["name"] for each in swift.get_account()[1]}, what="the account's list to follow")
     assert {"data", "more"} <= {each["name"] for each in swift.get_account()[1]}
 
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -96,7 +97,8 @@ def killed(operator: Operator, process: subprocess.Popen[str], resources: int, j
     until(lambda: time.monotonic() > end or process.poll() is not None, what="the moment")
     engines = engines_below(process.pid)
     for engine in engines:
-        os.kill(engine, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it was faster
+            os.kill(engine, signal.SIGKILL)
     process.communicate(timeout=COMMAND_S)
     return engines
 

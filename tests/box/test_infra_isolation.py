@@ -197,6 +197,7 @@ def theirs(box: Box, neighbours: Operator, outputs: dict[str, Any]) -> Iterator[
     swift = neighbours.swift(B)
     with _as_user(box, outputs, B, "f-bob") as cloud:
         volume = cloud.block_storage.create_volume(name="theirs", size=1)
+        cloud.block_storage.wait_for_status(volume, "available", interval=0.2, wait=TIMEOUT_S)
         image = cloud.image.create_image(
             name="theirs", data=b"theirs", disk_format="raw", container_format="bare", visibility="private", wait=True
         )

@@ -377,6 +377,9 @@ def test_servers(operator, site):
 # OpenShift
 
 
+USUAL = {"system:deployers", "system:image-builders", "system:image-pullers"}
+
+
 def test_the_project_is_one_to_openshift_too(operator, admin, site):
     """The kit makes Namespaces: what a Project says of them must be what a Project that was asked for says."""
     listed = admin.custom.list_cluster_custom_object("project.openshift.io", "v1", "projects")
@@ -393,8 +396,12 @@ def test_the_project_is_one_to_openshift_too(operator, admin, site):
             what="the user ids of the project",
         )
         assert {f"openshift.io/sa.scc.{each}" for each in ("mcs", "supplemental-groups", "uid-range")} <= set(annotations)
-        bindings = {each.metadata.name for each in admin.rbac.list_namespaced_role_binding(tenant.name).items}
-        assert {"system:deployers", "system:image-builders", "system:image-pullers"} <= bindings
+        until(
+            lambda name=tenant.name: (
+                {each.metadata.name for each in admin.rbac.list_namespaced_role_binding(name).items} >= USUAL
+            ),
+            what="the rights of the project's service accounts",
+        )
 
 
 def test_labels_and_annotations(operator, admin, site):

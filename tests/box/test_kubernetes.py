@@ -137,7 +137,7 @@ def test_a_namespace_takes_all_that_is_in_it_away(cluster):
     until(
         lambda: namespace not in {each.metadata.name for each in cluster.core.list_namespace().items},
         what="the end of the namespace",
-        deadline_s=60,
+        deadline_s=180,
     )
 
 

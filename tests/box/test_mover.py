@@ -330,7 +330,7 @@ async def test_a_publish_that_fails_says_so_when_its_time_is_up_and_can_be_repea
     (pod.outgoing / "result").write_bytes(bytes(5000))
     alice.swift.post_container("data", {"X-Container-Meta-Quota-Bytes": "1"})
     try:
-        ended = await pod.publish("--deadline", "4")
+        ended = await pod.publish("--deadline", "8")
     finally:
         alice.swift.post_container("data", {"X-Container-Meta-Quota-Bytes": ""})
     assert ended.status == 1

@@ -52,7 +52,7 @@ def test_the_api_server_comes_back_with_its_objects(box, served, alice, router):
 
 def test_the_controllers_catch_up_with_what_they_missed(box, served, alice, router):
     project, host = served
-    before = box.status()["openshift-controllers"]["pid"]
+    before = box.living("openshift-controllers")
     os.kill(before, signal.SIGSTOP)
     try:
         missed = alice.make_route(project, "missed")["spec"]["host"]

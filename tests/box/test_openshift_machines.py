@@ -75,7 +75,9 @@ def test_a_machine_set_has_the_nodes_of_its_template(admin, machine_set, box):
     assert node.status.capacity["nvidia.com/gpu"] == "4"
     assert node.status.capacity["cpu"] == "32"
     assert node.metadata.annotations["machine.openshift.io/machine"] == f"{NAMESPACE}/{name}"
-    until(lambda: machines(admin, machine_set)[name].get("status", {}).get("nodeRef", {}).get("name") == name)
+    until(
+        lambda: machines(admin, machine_set)[name].get("status", {}).get("nodeRef", {}).get("name") == name, deadline_s=DEADLINE_S
+    )
     if "kwok" in box.status():
         until(lambda: status(admin, machine_set).get("readyReplicas") == 2, what="two ready machines", deadline_s=DEADLINE_S)
 
@@ -84,7 +86,8 @@ def test_it_grows_and_shrinks(admin, machine_set):
     scale(admin, machine_set, 4)
     scale(admin, machine_set, 1)
     scale(admin, machine_set, 0)
-    assert not machines(admin, machine_set)
+    # Each goes after its node.
+    until(lambda: not machines(admin, machine_set), what="the end of the machines", deadline_s=DEADLINE_S)
 
 
 def test_a_machine_that_is_deleted_is_replaced(admin, machine_set):
@@ -101,4 +104,4 @@ def test_the_marked_machine_goes_first(admin, machine_set):
     mark = {"metadata": {"annotations": {"machine.openshift.io/delete-machine": "true"}}}
     admin.custom.patch_namespaced_custom_object(GROUP, "v1beta1", NAMESPACE, "machines", marked, mark)
     scale(admin, machine_set, 1)
-    until(lambda: set(machines(admin, machine_set)) == {other})
+    until(lambda: set(machines(admin, machine_set)) == {other}, deadline_s=DEADLINE_S)

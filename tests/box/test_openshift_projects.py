@@ -27,6 +27,12 @@ def annotations(user, project):
     return user.core.read_namespace(project).metadata.annotations
 
 
+def all_ranges(admin):
+    """The range of each namespace, once each has one."""
+    ranges = [(namespace.metadata.annotations or {}).get(RANGE) for namespace in admin.core.list_namespace().items]
+    return ranges if all(ranges) else None
+
+
 def test_a_requested_project_is_its_requesters(alice):
     name = f"test-{secrets.token_hex(4)}"
     made = alice.request_project(name, displayName="A project", description="of a test")
@@ -50,7 +56,12 @@ def test_a_deleted_project_is_gone_with_all_that_it_held(alice, admin):
         alice.core.create_namespaced_config_map(name, {"metadata": {"name": "a"}})
         alice.make_route(name, "a")
     admin.wait_until_gone(admin.core.list_namespace, name)
-    until(lambda: not admin.rbac.list_cluster_role_binding(field_selector=f"metadata.name=project:{name}:admin").items)
+    # The garbage collector's turn, which may have much else to take away.
+    until(
+        lambda: not admin.rbac.list_cluster_role_binding(field_selector=f"metadata.name=project:{name}:admin").items,
+        what="the end of the rights",
+        deadline_s=DEADLINE_S,
+    )
 
 
 def test_another_user_sees_and_touches_nothing_of_it(project, bob):
@@ -115,8 +126,7 @@ def test_each_namespace_has_user_ids_of_its_own(alice, admin):
         assert length == 10_000
         assert marks["openshift.io/sa.scc.supplemental-groups"] == marks[RANGE]
         assert marks["openshift.io/sa.scc.mcs"].startswith("s0:c")
-        until(lambda: all(RANGE in (ns.metadata.annotations or {}) for ns in admin.core.list_namespace().items))
-        ranges = [ns.metadata.annotations[RANGE] for ns in admin.core.list_namespace().items]
+        ranges = until(lambda: all_ranges(admin), what="a range for each", deadline_s=DEADLINE_S)
         assert len(set(ranges)) == len(ranges)
     finally:
         for name in names:

@@ -115,8 +115,10 @@ async def test_a_daemon_that_is_killed_while_it_publishes_goes_on(site, home):
         served = await stack.enter_async_context(serve(site, home))
         api = await stack.enter_async_context(client(served.url))
         await planted(store, "killed", TREE)
-        await submitted(api, "killed", f"sleep 2; {ONCE}")
-        with site.box.frozen("swift-proxy"):
+        # Looked for before: it takes longer than the plugin.
+        process = site.box.living("swift-proxy")
+        await submitted(api, "killed", f"sleep 3; {ONCE}")
+        with site.box.frozen("swift-proxy", process):
             # It has run, and nothing of it can be published.
             await eventually(lambda: list((home / "storeBase/key-killed/outgoing").glob("run-*")), deadline_s=PATIENCE_S)
             assert (await api.get("pluginjobs/killed/")).json()["compute"]["status"] == "started"
@@ -134,11 +136,16 @@ async def test_a_daemon_that_is_killed_while_it_publishes_goes_on(site, home):
 async def test_a_job_can_be_cancelled_while_it_publishes(site, home):
     async with site.store() as store, serve(site, home) as served, client(served.url) as api:
         await planted(store, "late", TREE)
-        await submitted(api, "late", f"sleep 2; {ONCE}")
-        with site.box.frozen("swift-proxy"):
+        process = site.box.living("swift-proxy")
+        await submitted(api, "late", f"sleep 3; {ONCE}")
+        with site.box.frozen("swift-proxy", process):
             await eventually(lambda: list((home / "storeBase/key-late/outgoing").glob("run-*")), deadline_s=PATIENCE_S)
-            asked = asyncio.create_task(api.post("deletejobs/", {"jid": "late"}))
+            await eventually(lambda: list((home / "state/runs").glob("*/ended.json")), what="the plugin's end")
+            # Nobody tells that it begins to publish; it does so at once.
             await asyncio.sleep(1)
+            asked = asyncio.create_task(api.post("deletejobs/", {"jid": "late"}))
+            # With Swift back before the daemon has heard, it would be published.
+            await asyncio.wait([asked], timeout=10)
         (await asked).expect(201)
         assert (await ended(api, "delete", "late"))["status"] == "finishedSuccessfully"
         assert (await ended(api, "plugin", "late"))["status"] == "finishedWithError"

@@ -185,10 +185,10 @@ def test_an_account_refuses_what_is_over_its_quota_which_only_the_operator_sets(
 
 def test_an_object_expires(alice):
     alice.swift.put_container("brief")
-    alice.swift.put_object("brief", "object", b"soon gone", headers={"X-Delete-After": "2"})
+    alice.swift.put_object("brief", "object", b"soon gone", headers={"X-Delete-After": "8"})
     assert alice.swift.head_object("brief", "object")["x-delete-at"]
-    until(lambda: status_of(alice, "GET", "brief/object") == 404, what="the object to expire", deadline_s=30)
-    until(lambda: not alice.swift.get_container("brief")[1], what="the expirer to take it from the listing", deadline_s=60)
+    until(lambda: status_of(alice, "GET", "brief/object") == 404, what="the object to expire", deadline_s=60)
+    until(lambda: not alice.swift.get_container("brief")[1], what="the expirer to take it from the listing", deadline_s=120)
 
 
 def test_a_public_container_is_a_web_site(alice):

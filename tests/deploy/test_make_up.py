@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,9 +92,12 @@ class Kit:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """None that the system hands out: minutes pass until it is bound, and others ask for any port meanwhile."""
+    for port in random.sample(range(20_000, 27_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @pytest.fixture(scope="module", params=["auto", "process"])
@@ -103,7 +108,7 @@ def kit(request):
     # Not `make clean`: that would remove the virtual environment that the tests run in.
     cleaned = kit.play("clean.yml")
     assert cleaned.returncode == 0, cleaned.stdout + cleaned.stderr
-    assert not kit.processes()
+    until(lambda: not kit.processes(), what="the end of all processes")
     shutil.rmtree(kit.cache.parent)
 
 

@@ -132,7 +132,7 @@ async def test_ten_thousand_idle_connections(tmp_path):
             opened = await asyncio.gather(*(loop.create_connection(asyncio.Protocol, host, int(port)) for _ in range(100)))
             transports += [transport for transport, _ in opened]
         async with probed(api) as answers:
-            await eventually(lambda: len(answers) >= 200, what="probes")
+            await eventually(lambda: len(answers) >= 200, what="probes", deadline_s=60)
         each = (process.memory_info().rss - before) / len(transports)
         assert each < 64 << 10
         for transport in transports:

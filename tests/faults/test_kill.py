@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from harness.daemon import launched, serving
+from harness.daemon import START_S, launched, serving
 from harness.http import PLUGIN, Api, client, connection, encoded, head
 from harness.waiting import eventually
 from harness.zips import zipped
@@ -71,10 +71,14 @@ async def finished(api: Api, kind: str = "plugin", jid: str = "j") -> str:
     return await eventually(status)
 
 
+async def is_forgotten(api: Api) -> bool:
+    return (await api.get("pluginjobs/j/")).status == 404
+
+
 async def died_at(machine: Machine, point: str, request: Callable[[Api], Awaitable[object]], **overrides: object) -> None:
     """Run a daemon that dies at a point, make the request that leads there, and see it dead."""
     async with launched(machine.home, str(KILLPOINTS), point, "serve", module=False, **overrides) as served:
-        listening = await eventually(lambda: served.event("listening"))
+        listening = await eventually(lambda: served.event("listening"), deadline_s=START_S)
         async with client(listening["url"]) as api:
             with suppress(aiohttp.ClientError):
                 await request(api)
@@ -85,9 +89,9 @@ async def died_at(machine: Machine, point: str, request: Callable[[Api], Awaitab
 async def test_before_the_run_exists_the_job_is_undone(machine, point):
     await died_at(machine, point, submit)
     async with serving(machine.home) as served, client(served.url) as api:
-        await eventually(lambda: not (machine.storebase / "key-j").exists())
+        await eventually(lambda: is_forgotten(api))  # the record is the last thing that goes
+        assert not (machine.storebase / "key-j").exists()
         assert machine.leftovers() == set()
-        assert (await api.get("pluginjobs/j/")).status == 404
         assert await submit(api) == 201
         machine.go.touch()
         assert await finished(api) == "finishedSuccessfully"

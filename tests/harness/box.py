@@ -132,9 +132,13 @@ class Box:
         """The process of a service; 0 while there is none."""
         return int(self.status()[service]["pid"] or 0)
 
+    def living(self, service: str) -> int:
+        """The process of a service, once there is one: a signal to 0 is one to the tests themselves."""
+        return until(lambda: self.pid(service), what=f"a process of {service}", deadline_s=BACK_S)
+
     def kill(self, service: str) -> None:
         """End a service as a crash would, and wait until it is back, as another process, and healthy."""
-        before = self.pid(service)
+        before = self.living(service)
         os.kill(before, signal.SIGKILL)
 
         def back() -> bool:
@@ -144,9 +148,12 @@ class Box:
         until(back, what=f"{service} to come back", deadline_s=BACK_S)
 
     @contextmanager
-    def frozen(self, service: str) -> Iterator[None]:
-        """Have a service do nothing for the length of a block, as if its machine hung."""
-        process = self.pid(service)
+    def frozen(self, service: str, process: int = 0) -> Iterator[None]:
+        """Have a service do nothing for the length of a block, as if its machine hung.
+
+        :param process: its own, where that was looked for before: it takes longer than a short job
+        """
+        process = process or self.living(service)
         os.kill(process, signal.SIGSTOP)
         try:
             yield

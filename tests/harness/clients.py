@@ -17,6 +17,8 @@ from harness.locks import locked
 
 CACHE = Path("~/.cache/pfmoc/test-clients").expanduser()
 _INSTALL_S = 120.0
+_RUN_S = 300.0
+"""What polls waits twice as long each time: a minute's job on a busy machine is found to have ended after two."""
 
 
 def environment(package: str, version: str) -> Path:
@@ -66,5 +68,5 @@ class Client:
             stderr=asyncio.subprocess.STDOUT,
             env={"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"},
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 60)
+        output, _ = await asyncio.wait_for(process.communicate(), _RUN_S)
         return process.returncode or 0, output.decode()

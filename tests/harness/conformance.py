@@ -42,7 +42,8 @@ async def test_an_observation_says_what_was_asked(lab: Lab, compute: Compute):
 
 
 async def test_times_are_utc_and_grow(lab: Lab, compute: Compute):
-    first = await compute.start(lab.run("sleep 0.1"))
+    first = await compute.start(lab.run('while [ ! -e "$1/go" ]; do sleep 0.05; done'))
+    (lab.incoming / "go").touch()
     last = await ended(compute)
     assert first.timestamp.endswith("Z")
     assert last.timestamp.endswith("Z")

@@ -19,7 +19,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from harness.daemon import PASSWORD, USER, variables
+from harness.daemon import PASSWORD, START_S, USER, variables
 from harness.trees import install
 from harness.waiting import DEADLINE_S, eventually, until
 
@@ -68,7 +68,7 @@ class Site:
     @property
     def url(self) -> str:
         """Where it listens, once it does."""
-        self._url = self._url or until(self._listening)
+        self._url = self._url or until(self._listening, what="the daemon to listen", deadline_s=START_S)
         return self._url
 
     def stop(self) -> None:
@@ -124,7 +124,7 @@ class Command:
     def stderr(self) -> str:
         return self._err.read_text()
 
-    async def ended(self, deadline_s: float = 40.0) -> int:
+    async def ended(self, deadline_s: float = 120.0) -> int:
         return await asyncio.wait_for(self.process.wait(), deadline_s)
 
     async def signalled(self, number: signal.Signals) -> int:

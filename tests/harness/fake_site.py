@@ -27,7 +27,7 @@ JOBS = "/apis/batch/v1/namespaces/x/jobs"
 PODS = "/api/v1/namespaces/x/pods"
 SECRETS = "/api/v1/namespaces/x/secrets"
 MAPS = "/api/v1/namespaces/x/configmaps"
-DEADLINE_S = 2.0
+DEADLINE_S = 4.0
 """Seconds that the daemon gives the API server to answer."""
 DIRS = {"input_dirs": ["home/bob/in"], "output_dir": "home/bob/out"}
 TOKEN = "token-of-the-cluster-0123"

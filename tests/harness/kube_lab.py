@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.cluster import BUSYBOX
+from harness.waiting import eventually
 from pfmoc.compute.base import Limits, Observation, Run
 from pfmoc.compute.kubernetes import KubernetesCompute
 from pfmoc.data import Data, Tickets
+from pfmoc.errors import ComputeUnavailable
 from pfmoc.settings import Settings, load
 
 SECRETS = ("ticket-to-read", "ticket-to-write", "token-of-the-user")
@@ -63,8 +65,17 @@ def settings_for(kubeconfig: Path, namespace: str, **more: str) -> Settings:
 async def opened(settings: Settings, *, patience_s: float = 2.0) -> AsyncIterator[KubernetesCompute]:
     """The environment, once it knows what is there."""
     async with KubernetesCompute(settings, mover=MOVER, patience_s=patience_s) as compute:
-        await compute.probe()
+        await eventually(lambda: _is_well(compute), what="what is there to be known", deadline_s=90)
         yield compute
+
+
+async def _is_well(compute: KubernetesCompute) -> bool:
+    """What a probe says, which has no patience with an API server that is busy."""
+    try:
+        await compute.probe()
+    except ComputeUnavailable:
+        return False
+    return True
 
 
 def run(name: str, script: str = "true", *, data: Data | None = None, **more: Any) -> Run:
@@ -88,6 +99,22 @@ def run(name: str, script: str = "true", *, data: Data | None = None, **more: An
 def tickets(pull: str = SECRETS[0]) -> Tickets:
     """What the mover is told."""
     return Tickets(pull=pull, publish=SECRETS[1])
+
+
+async def start_all(compute: KubernetesCompute, runs: Sequence[Run], *, deadline_s: float = 120) -> None:
+    """Start them all at once; as a client does, ask again where there was no time left for one."""
+
+    async def started(each: Run) -> bool:
+        try:
+            await compute.start(each)
+        except ComputeUnavailable:
+            return False
+        return True
+
+    waits = (
+        eventually(lambda each=each: started(each), what=f"the start of {each.name}", deadline_s=deadline_s) for each in runs
+    )
+    await asyncio.gather(*waits)
 
 
 async def all_ended(compute: KubernetesCompute, names: Sequence[str], *, deadline_s: float = 120) -> dict[str, Observation]:

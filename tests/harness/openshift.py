@@ -20,7 +20,7 @@ from harness.cluster import BUSYBOX, Cluster
 from harness.waiting import until
 
 DOMAIN = "apps.box.localhost"
-DEADLINE_S = 60
+DEADLINE_S = 120
 PROJECT = "project.openshift.io"
 ROUTE = "route.openshift.io"
 
@@ -39,11 +39,16 @@ class User(Cluster):
     def request_project(self, name: str, **more: str) -> dict[str, Any]:
         """Ask for a project and return it."""
         request = {"apiVersion": f"{PROJECT}/v1", "kind": "ProjectRequest", "metadata": {"name": name}, **more}
-        return self.custom.create_cluster_custom_object(PROJECT, "v1", "projectrequests", request)
+        made = self.custom.create_cluster_custom_object(PROJECT, "v1", "projectrequests", request)
+        # The role binding is there; the API server that judges by it hears of it a moment later.
+        until(lambda: self.may("list", "", "serviceaccounts", namespace=name), what=f"rights in {name}", deadline_s=DEADLINE_S)
+        return made
 
     def delete_project(self, name: str) -> None:
         """Delete it, as its owner may once the controllers have seen it."""
-        until(lambda: self.may("delete", PROJECT, "projects", name=name), what=f"the right to delete {name}")
+        until(
+            lambda: self.may("delete", PROJECT, "projects", name=name), what=f"the right to delete {name}", deadline_s=DEADLINE_S
+        )
         self.custom.delete_cluster_custom_object(PROJECT, "v1", "projects", name)
 
     def projects(self) -> set[str]:

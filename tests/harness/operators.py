@@ -21,7 +21,7 @@ from openstack.connection import Connection
 from harness.box import ROOT, Box
 from harness.openshift import User
 
-COMMAND_S = 900
+COMMAND_S = 1800
 """For one command, on a machine that has other work too."""
 
 OPENSTACK: Mapping[str, Any] = {

@@ -47,7 +47,8 @@ class Pod:
         """Start it; it is listening on return."""
         self.message.unlink(missing_ok=True)
         started = await self._start("publish", ["--from", str(self.outgoing), *words], **how)
-        await eventually(self.message.exists, what="the publisher to listen")
+        # Being there is not enough: it is made, and then written.
+        await eventually(lambda: self.message.exists() and self.message.read_text(), what="the publisher to listen")
         return started
 
     async def end(self, process: asyncio.subprocess.Process) -> Ended:

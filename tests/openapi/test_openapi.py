@@ -14,7 +14,7 @@ from pfmoc.compute.base import Compute
 from pfmoc.compute.limits import check_reference
 
 _HARNESS = Path(harness.__file__).parent
-_DEADLINE_S = 120
+_DEADLINE_S = 300
 
 
 class ThoroughCompute(FakeCompute):

@@ -180,9 +180,15 @@ class KubernetesCompute(Compute):
             now = self._jobs.get(name)
             return now is None or now.uid != uid or bool(now.complete or now.failed)
 
+        told: set[str] = set()
         with self._index.changes(name) as changed:
-            async for chunk in kubernetes_logs.follow(self.cluster, path, lambda: self._index.pods(job), over, changed):
+            async for chunk in kubernetes_logs.follow(self.cluster, path, lambda: self._index.pods(job), over, changed, told):
                 yield chunk
+            # News of a pod travel on another line than the Job's end, which may have come first.
+            if (now := self._jobs.get(name)) is not None and now.uid == uid:
+                await self._observe(now)
+                async for chunk in kubernetes_logs.follow(self.cluster, path, lambda: self._index.pods(job), over, changed, told):
+                    yield chunk
 
     async def remove(self, name: str) -> None:
         """Remove a run's Job, and with it its pods and its Secret. Another's of that name is left alone."""
@@ -268,7 +274,7 @@ class KubernetesCompute(Compute):
 
     async def _remove(self, name: str) -> None:
         body: dict[str, Any]
-        job = await self._asked(name)
+        job = there = await self._asked(name)
         end = asyncio.get_running_loop().time() + self._deadline_s
         told: set[str] = set()
         for pause in Backoff(first_s=0.1, longest_s=1.0).pauses():
@@ -284,13 +290,14 @@ class KubernetesCompute(Compute):
                 told.add(job.uid)
                 body = {"propagationPolicy": "Foreground", "preconditions": {"uid": job.uid}}
                 await self._drop(f"{self._jobs_path}/{name}", body)
-            there = await self._asked(name)
-            if not left and (there is None or job is None or there.uid != job.uid):
+            elif not left and (there is None or job is None or there.uid != job.uid):
                 break
             if asyncio.get_running_loop().time() >= end:
                 where = ", ".join(f"{pod.name} on {pod.node or 'no node'}" for pod in left) or "its Job"
                 raise ComputeUnavailable(f"{name} is still being removed: {where}")
             await asyncio.sleep(pause)
+            # Before its pods are listed: as long as it is there, one may be made.
+            there = await self._asked(name)
         if job is not None:
             await self._drop(f"{self._core}/secrets/{job.secret}")
 

@@ -55,14 +55,14 @@ async def tail(
 
 
 async def follow(
-    cluster: Cluster, path: str, pods: PodsNow, over: Callable[[], bool], changed: asyncio.Event
+    cluster: Cluster, path: str, pods: PodsNow, over: Callable[[], bool], changed: asyncio.Event, told: set[str]
 ) -> AsyncGenerator[bytes, None]:
     """Yield the logs of a run's pods as they come, one pod's after the other's, to the end of the run.
 
     :param over: True once the run has ended or is gone
     :param changed: set whenever something about the run has changed
+    :param told: uids of the pods whose logs were followed already; those of others are added
     """
-    told: set[str] = set()
     while (pod := await _next(pods, told, over, changed)) is not None:
         told.add(pod.uid)
         async for chunk in _followed(cluster, path, pod, pods, over):

@@ -209,7 +209,7 @@ async def test_a_pod_that_cannot_begin_is_given_up_in_time(server, monkeypatch):
     monkeypatch.setattr(chores_module, "EVERY_S", 0.01)
     server.create(JOBS, job())
     server.create(PODS, pod(plugin=waiting("ImagePullBackOff", "not found")))
-    async with opened(server, patience_s=0.1):
+    async with opened(server, patience_s=1):
         made = server.things[JOBS]["job"]
         assert FAILURE not in made["metadata"]["annotations"]
         await eventually(lambda: server.things[JOBS]["job"]["spec"].get("activeDeadlineSeconds") == 1)
@@ -228,6 +228,21 @@ async def test_a_run_at_its_deadline_is_ended_with_its_pods_first(server, monkey
         order = [(method, path) for method, path, _ in server.requests if method in ("DELETE", "PATCH")]
         assert order[0] == ("DELETE", f"{PODS}/job-a")
         assert order[1][0] == "PATCH"
+
+
+async def test_a_pod_that_the_job_controller_makes_at_the_last_moment_is_removed_too(server):
+    server.create(JOBS, job())
+    async with opened(server) as compute:
+        plain = compute.cluster.request
+
+        async def request(verb: str, path: str, **more):
+            if verb == "DELETE" and path == f"{JOBS}/job":
+                server.create(PODS, pod("job-late"))
+            return await plain(verb, path, **more)
+
+        compute.cluster.request = request
+        await compute.remove("job")
+        assert names(server, PODS) == names(server, JOBS) == []
 
 
 @pytest.mark.parametrize("error", [ClusterRefused("a webhook says no", engine_status=403), ServerError("a webhook is not there")])

@@ -169,6 +169,18 @@ async def test_the_logs_of_many_workers_share_what_one_may_have(server):
     assert peak < 40 * MIB  # it was 400; what the server here buffers counts too
 
 
+async def test_a_job_whose_end_is_known_before_its_pod_is_followed_all_the_same(server):
+    server.create(JOBS, job())
+    server.logs["job-0"] = says(b"one\n")
+    async with opened(server) as compute:
+        server.mute_watches = True  # nothing more is heard, but what is asked for
+        server.create(PODS, pod("job-0", phase="Succeeded", index=0, plugin=ended()))
+        compute._jobs.put(server.create(JOBS, job(COMPLETE)))
+        async with asyncio.timeout(10):
+            assert b"".join([chunk async for chunk in compute.follow("job")]) == b"one\n"
+        server.mute_watches = False
+
+
 async def test_a_followed_log_that_ends_before_its_plugin_goes_on_where_it_was(server):
     opens: list[int] = []
 

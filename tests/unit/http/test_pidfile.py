@@ -71,6 +71,8 @@ def test_of_many_that_start_at_once_one_wins(tmp_path):
     ]
     until(lambda: sum(process.poll() is not None for process in crowd) >= 5, what="all but one to give up")
     (winner,) = [process for process in crowd if process.poll() is None]
+    assert winner.stdout is not None
+    assert winner.stdout.readline() == b"held\n"
     assert path.read_text() == f"{winner.pid}\n"
     for process in crowd:
         process.communicate(b"")

@@ -332,7 +332,7 @@ class NovaOfTwoSites:
 
     def __init__(self, *servers: tuple[str, str, str]) -> None:
         self.there = [
-            SimpleNamespace(id=own, name=f"name-{own}", project_id=project, status=status, tags=[])
+            SimpleNamespace(id=own, name=f"name-{own}", project_id=project, status=status, task_state=None, tags=[])
             for own, project, status in servers
         ]
 
@@ -369,7 +369,8 @@ def test_servers_of_a_closed_project_are_shut_off_and_only_these_are_started_aga
         ("others-off", "other-id", "SHUTOFF"),
     )
     for own, project, status in (("far", "far-id", "SHUTOFF"), ("shelved", "other-id", "SHELVED_OFFLOADED")):
-        nova.there.append(SimpleNamespace(id=own, name=own, project_id=project, status=status, tags=[quarantine.STOPPED]))
+        marked = {"status": status, "task_state": None, "tags": [quarantine.STOPPED]}
+        nova.there.append(SimpleNamespace(id=own, name=own, project_id=project, **marked))
     stack.told["identity"]["projects"]["other"] = "other-id"
     stack.held = [{"type": "openstack:compute/instance:Instance", "urn": "::pools", "id": "pools"}]
     reached(ClusterOfTwoSites(), nova)
@@ -382,6 +383,21 @@ def test_servers_of_a_closed_project_are_shut_off_and_only_these_are_started_aga
     assert "server name-theirs (theirs) is as before its quarantine" in quarantine.settle(stack)
     assert nova.running() == ["theirs", "pools", "others"]
     assert [each.id for each in nova.there if each.tags] == ["far", "shelved"]
+
+
+def test_a_server_that_nova_still_shuts_off_is_started_when_it_has():
+    nova = NovaOfTwoSites(("theirs", "chris-id", "ACTIVE"))
+    (theirs,) = nova.there
+    theirs.tags, theirs.task_state = [quarantine.STOPPED], "powering-off"
+    started = []
+
+    def shut_off(server, *, status, wait):
+        server.status, server.task_state = status, None
+        return server
+
+    nova.wait_for_server, nova.start_server = shut_off, started.append
+    assert list(quarantine.Servers(nova, set()).wake(["chris-id"])) == ["server name-theirs (theirs)"]
+    assert (started, theirs.tags) == ([theirs], [])
 
 
 def test_projects_that_are_closed(stack, sites, cloud_use):

@@ -469,7 +469,7 @@ async def test_the_work_of_a_replica_that_left_is_taken_over(open_replica, compu
 
 
 async def test_the_work_of_a_replica_that_died_is_taken_over(open_replica, compute, store, plugin, server):
-    async with open_replica("b", dead_s=0.5) as b, open_replica("a") as a:
+    async with open_replica("b", dead_s=1.5) as b, open_replica("a") as a:
         await started(a, plugin)
         kill(a)
         compute.finish("j", logs="seen by the other\n")
@@ -479,21 +479,22 @@ async def test_the_work_of_a_replica_that_died_is_taken_over(open_replica, compu
 
 
 async def test_a_replica_that_lives_keeps_its_jobs(open_replica, compute, plugin, server):
-    async with open_replica("a", dead_s=0.3) as a, open_replica("b", dead_s=0.3) as b:
+    def beats() -> int:
+        return sum(1 for method, path, _ in server.requests if method == "PATCH" and path.endswith(a.board.me))
+
+    async with open_replica("a", dead_s=2) as a, open_replica("b", dead_s=2) as b:
         job = await started(a, plugin)
-        beats = sum(1 for method, path, _ in server.requests if method == "PATCH" and path.endswith(a.board.me))
-        await eventually(
-            lambda: sum(1 for method, path, _ in server.requests if method == "PATCH" and path.endswith(a.board.me)) > beats + 10
-        )
+        before, began = beats(), asyncio.get_running_loop().time()
+        await eventually(lambda: beats() > before + 10 and asyncio.get_running_loop().time() > began + 3)
         assert a.board.mine(job)
         assert not b.board.mine(job)
 
 
 async def test_a_silent_cluster_kills_nobody(open_replica, plugin, server):
-    async with open_replica("a", dead_s=0.3) as a, open_replica("b", dead_s=0.3) as b:
+    async with open_replica("a", dead_s=1) as a, open_replica("b", dead_s=1) as b:
         job = await started(a, plugin)
         server.cut_watches()
-        server.answers = [(503, "")] * 12
+        server.answers = [(503, "")] * 80  # two replicas use them up in two seconds
         await eventually(lambda: not server.answers)
         await eventually(lambda: a.age_s is None and b.age_s is None)
         assert a.board.mine(job)
@@ -502,7 +503,7 @@ async def test_a_silent_cluster_kills_nobody(open_replica, plugin, server):
 @pytest.mark.parametrize("phase", [Phase.STAGING, Phase.STARTING])
 async def test_a_request_that_died_with_its_replica_is_undone_or_adopted(open_replica, compute, store, plugin, phase):
     """The other replica was asked the same meanwhile, and waits: it gets the job."""
-    async with open_replica("b", dead_s=0.5) as b, open_replica("a") as a:
+    async with open_replica("b", dead_s=1.5) as b, open_replica("a") as a:
         go = held(store, "stage") if phase is Phase.STAGING else held(compute, "start")
         request = asyncio.create_task(a.submit_plugin("j", plugin, copied=False))
         await reached(b, phase)

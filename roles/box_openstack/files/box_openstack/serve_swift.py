@@ -16,6 +16,7 @@ from box_openstack.services import SWIFT_CONF, SWIFT_SERVERS
 
 DAEMONS = {
     "container-updater": ("swift.container.updater", "ContainerUpdater"),
+    "object-updater": ("swift.obj.updater", "ObjectUpdater"),
     "object-expirer": ("swift.obj.expirer", "ObjectExpirer"),
     "account-reaper": ("swift.account.reaper", "AccountReaper"),
 }
@@ -37,18 +38,18 @@ def serve(cloud: Cloud, program: str) -> None:
         sys.exit(run_wsgi(conf, f"{program}-server", verbose=True))
     module, name = DAEMONS[program]
     daemon = getattr(importlib.import_module(module), name)
-    if program == "container-updater":
+    if program.endswith("-updater"):
         daemon = type(name, (daemon,), {"run_forever": sweep_for_ever})
     run_daemon(daemon, conf, section=program, verbose=True)
 
 
 def sweep_for_ever(updater: Any, *_arguments: Any, **_options: Any) -> None:
-    """Report containers to their accounts, again and again, in this process.
+    """Report containers to their accounts, or objects to their containers, again and again, in this process.
 
     Swift forks for each sweep, and each child patches the standard library anew: with sweeps as near as the box has them, that
     takes half a processor.
 
-    :param updater: Swift's container updater
+    :param updater: Swift's container or object updater
     """
     while True:
         updater.run_once()

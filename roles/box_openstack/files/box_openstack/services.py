@@ -21,13 +21,14 @@ PATHS = {
     "cinder": ("/healthcheck", "/v3"),
 }
 SWIFT_SERVERS = ("account", "container", "object", "proxy")
-SWIFT_DAEMONS = ("container-updater", "object-expirer", "account-reaper")
+SWIFT_DAEMONS = ("container-updater", "object-updater", "object-expirer", "account-reaper")
 SWIFT_CONF = {
     "account": "account-server.conf",
     "container": "container-server.conf",
     "object": "object-server.conf",
     "proxy": "proxy-server.conf",
     "container-updater": "container-server.conf",
+    "object-updater": "object-server.conf",
     "object-expirer": "object-expirer.conf",
     "account-reaper": "account-server.conf",
 }
