@@ -89,6 +89,7 @@ class Replicas:
 
     async def __aenter__(self) -> Self:
         await self._beat()
+        self._looked = time.monotonic()
         self._task = asyncio.create_task(self._run(), name="signs of life")
         return self
 
@@ -101,7 +102,7 @@ class Replicas:
 
     def dead(self, replica: str) -> bool:
         """True where a replica has left, or has shown no life for a while. Doubt counts as life."""
-        if replica == self.me or self._memory.age_s is not None:
+        if replica == self.me or self._memory.age_s is not None or self._stood_still():
             return False
         if replica not in self._beats():
             return True
@@ -119,14 +120,20 @@ class Replicas:
                 _log.warning("this replica cannot show that it lives", extra={"cause": error.message})
 
     def _look(self) -> None:
-        """Note who has shown life since. While this replica is itself cut off, nobody's silence counts."""
-        moment, disturbed, beats = time.monotonic(), self._memory.age_s is not None, self._beats()
+        """Note who has shown life since. While this replica is itself cut off, or stood still, nobody's silence counts."""
+        moment, beats = time.monotonic(), self._beats()
+        disturbed = self._memory.age_s is not None or self._stood_still()
+        self._looked = moment
         for replica, beat in beats.items():
             noted = self._noted.get(replica)
             if disturbed or noted is None or noted[0] != beat.version:
                 self._noted[replica] = (beat.version, moment)
         for replica in self._noted.keys() - beats.keys():
             del self._noted[replica]
+
+    def _stood_still(self) -> bool:
+        """True where this replica has not looked in time, as after a pause of its machine: the others' signs wait to be heard."""
+        return time.monotonic() - self._looked > self._dead_s / 2
 
     async def _bury(self) -> None:
         """Remove what dead replicas have left of themselves, once others have taken over what they had left to do."""

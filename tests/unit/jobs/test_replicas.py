@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -488,6 +489,17 @@ async def test_a_replica_that_lives_keeps_its_jobs(open_replica, compute, plugin
         await eventually(lambda: beats() > before + 10 and asyncio.get_running_loop().time() > began + 3)
         assert a.board.mine(job)
         assert not b.board.mine(job)
+
+
+async def test_a_replica_that_stood_still_takes_nobody_for_dead(open_replica, plugin, server):
+    async with open_replica("a") as a, open_replica("b", dead_s=1) as b:
+        await started(a, plugin)
+        seen = b.board._replicas
+        await eventually(lambda: a.board.me in seen._noted)
+        time.sleep(1.5)  # noqa: ASYNC251 - the machine stands still
+        assert not seen.dead(a.board.me)
+        await eventually(lambda: not seen._stood_still())
+        assert not seen.dead(a.board.me)
 
 
 async def test_a_silent_cluster_kills_nobody(open_replica, plugin, server):
