@@ -40,7 +40,7 @@ async def server():
 
 @asynccontextmanager
 async def opened(server: ApiServer, *, patience_s: float = 100.0, **settings: str):
-    chosen = settings_for(Path("/nowhere"), "x", PFMOC_ENGINE_DEADLINE_S="2", **settings)
+    chosen = settings_for(Path("/nowhere"), "x", **{"PFMOC_ENGINE_DEADLINE_S": "10", **settings})
     async with KubernetesCompute(chosen, reached=server.access, patience_s=patience_s) as compute:
         await compute.probe()
         yield compute
@@ -107,7 +107,7 @@ async def test_a_refused_job_leaves_nothing_and_says_how(server, status_code):
 
 
 async def test_an_outage_is_never_no_such_job(server):
-    async with opened(server) as compute:
+    async with opened(server, PFMOC_ENGINE_DEADLINE_S="3") as compute:
         assert await compute.inspect("job") is None
         for proxy in (404, 403, 503):
             server.proxy_says = proxy

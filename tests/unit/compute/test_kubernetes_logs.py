@@ -21,7 +21,7 @@ from pfmoc.errors import ComputeUnavailable
 
 JOBS = "/apis/batch/v1/namespaces/x/jobs"
 PODS = "/api/v1/namespaces/x/pods"
-DEADLINE_S = 3
+DEADLINE_S = 5
 MIB = 1 << 20
 
 Log = Callable[[web.StreamResponse], Awaitable[None]]

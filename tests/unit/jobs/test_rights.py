@@ -54,7 +54,7 @@ def asked(server: ApiServer) -> set[tuple[str, str, str]]:
 
 async def run_jobs(server: ApiServer) -> None:
     """All that can become of a run: made, followed, read, ended at its deadline, its Secret found without an owner, removed."""
-    settings = settings_for(Path("/nowhere"), "x", PFMOC_ENGINE_DEADLINE_S="2", PFMOC_JOB_DEADLINE_S="60")
+    settings = settings_for(Path("/nowhere"), "x", PFMOC_ENGINE_DEADLINE_S="10", PFMOC_JOB_DEADLINE_S="60")
     async with KubernetesCompute(settings, reached=server.access, patience_s=1) as compute:
         await compute.probe()
         await compute.start(run("new"))
