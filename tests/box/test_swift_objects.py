@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -235,3 +237,18 @@ def test_the_swift_command_works(alice, tmp_path):
     assert (tmp_path / "back.bin").read_bytes() == content
     swift("delete", "command")
     assert "command" not in swift("list").split()
+
+
+def test_the_commands_find_the_cloud_that_env_sh_names(box):
+    """As `make box` tells its user to; nothing but what was asked for is said."""
+
+    def said(words: str) -> list[str]:
+        script = f". {shlex.quote(str(box.directory / 'env.sh'))} && {words}"
+        done = subprocess.run(["sh", "-ec", script], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True)
+        assert not done.stderr
+        return done.stdout.split()
+
+    said("swift post told")
+    assert "told" in said("swift list")
+    said("swift delete told")
+    assert "admin" in said("openstack project list -f value -c Name")

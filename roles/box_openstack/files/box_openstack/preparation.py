@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
-from box_openstack import catalogue, databases, passwords, render, rings
+from box_openstack import catalogue, client, databases, passwords, render, rings
 from box_openstack.cloud import Cloud
 from box_openstack.files import write
-
-CLIENTS = ("openstack", "swift")
 
 
 def prepare(cloud: Cloud, *, programs: Path | None, progress: Path, check: bool) -> list[str]:
     """Bring the state directory in line with the cloud. What is right is left alone.
 
-    :param programs: directory that gets links to the clients
+    :param programs: directory that gets the clients
     :param progress: file that says what takes its time
     :param check: change nothing, and tell only whether the cloud is to be another
     :return: what was changed
@@ -37,17 +36,12 @@ def prepare(cloud: Cloud, *, programs: Path | None, progress: Path, check: bool)
     changes += catalogue.ensure(cloud, secrets)
     if "swift" in cloud.services:
         changes += rings.ensure(cloud)
-    return changes + (_link_clients(programs) if programs else [])
+    return changes + (_write_clients(programs) if programs else [])
 
 
-def _link_clients(programs: Path) -> list[str]:
+def _write_clients(programs: Path) -> list[str]:
     """Give the clients of this environment a place that stays when the environment becomes another."""
-    programs.mkdir(parents=True, exist_ok=True)
-    changed = []
-    for name in CLIENTS:
-        link, target = programs / name, Path(sys.prefix) / "bin" / name
-        if not (link.is_symlink() and link.readlink() == target):
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
-            changed.append(str(link))
-    return changed
+    # Libraries warn of each other's deprecations, which is no matter of who uses them.
+    python = shlex.join([sys.executable, "-W", "ignore", str(Path(client.__file__))])
+    texts = {programs / name: f'#!/bin/sh\nexec {python} {name} "$@"\n' for name in client.CLIENTS}
+    return [str(program) for program, text in texts.items() if write(program, text, mode=0o755)]
