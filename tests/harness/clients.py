@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ import pytest
 from harness.locks import locked
 
 CACHE = Path("~/.cache/pfmoc/test-clients").expanduser()
+# `make` says by UV which one it has found, or installed; without it there may be one on PATH, or the one that it installed.
+UV = os.environ.get("UV") or shutil.which("uv") or str(CACHE.parent / "uv" / "bin" / "uv")
 _INSTALL_S = 120.0
 _RUN_S = 300.0
 """What polls waits twice as long each time: a minute's job on a busy machine is found to have ended after two."""
@@ -37,7 +40,7 @@ def environment(package: str, version: str) -> Path:
 
 def _uv(*arguments: str) -> None:
     try:
-        done = subprocess.run(["uv", *arguments], capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+        done = subprocess.run([UV, *arguments], capture_output=True, text=True, timeout=_INSTALL_S, check=False)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"no environment for a real client: {error}")
     if done.returncode:
