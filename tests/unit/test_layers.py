@@ -13,13 +13,14 @@ import pfmoc
 
 ROOT = Path(pfmoc.__file__).parent
 
-COMMON = {"pfmoc", "backoff", "durable", "data", "errors", "locks", "settings"}
+COMMON = {"pfmoc", "backoff", "connections", "durable", "data", "errors", "locks", "settings"}
 """What everybody may know: it knows neither HTTP nor jobs."""
 REQUESTS = {"auth", "body", "http", "logs", "spool"}
 """What stands between a socket and a dialect."""
 
 ALLOWED: dict[str, set[str]] = {
     "backoff": set(),
+    "connections": set(),
     "durable": set(),
     "data": set(),
     "errors": set(),

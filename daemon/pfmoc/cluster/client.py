@@ -16,6 +16,7 @@ import aiohttp
 from pfmoc import __version__
 from pfmoc.cluster.access import Access
 from pfmoc.cluster.errors import ClusterRefused, ClusterUnavailable, TooBusy, of_answer
+from pfmoc.connections import Connector
 
 CONNECTIONS = 32
 """Questions under way at once; the rest wait their turn, within their deadlines."""
@@ -55,9 +56,9 @@ class Cluster:
         headers = {"User-Agent": f"pfmoc/{__version__}", "Accept": "application/json", "Accept-Encoding": "identity"}
         tls: Any = self._access.tls or True
         self._questions = aiohttp.ClientSession(
-            headers=headers, connector=aiohttp.TCPConnector(ssl=tls, limit=CONNECTIONS, keepalive_timeout=60)
+            headers=headers, connector=Connector(ssl=tls, limit=CONNECTIONS, keepalive_timeout=60)
         )
-        self._streams = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(ssl=tls, limit=STREAMS))
+        self._streams = aiohttp.ClientSession(headers=headers, connector=Connector(ssl=tls, limit=STREAMS))
         self._pulse = asyncio.create_task(self._beat(), name="pulse of the cluster")
         return self
 
@@ -129,12 +130,7 @@ class Cluster:
             async with asyncio.timeout(deadline_s) as patience:
                 async with self._answer(self._streams, "GET", path, query=query) as response:
                     patience.reschedule(None)
-                    try:
-                        yield response
-                    finally:
-                        # What is given up midway needs no farewell of TLS, which would outlive its loop.
-                        if response.connection is not None and response.connection.transport is not None:
-                            response.connection.transport.abort()
+                    yield response
         except TimeoutError:
             if not patience.expired():
                 raise

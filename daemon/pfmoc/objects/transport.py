@@ -19,6 +19,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from pfmoc.backoff import Backoff
+from pfmoc.connections import Connector
 from pfmoc.errors import NoSuchData, PfmocError, StorageFull, StorageUnavailable
 
 AGAIN = frozenset({408, 409, 422, 425, 429, 498, 500, 502, 503, 504})
@@ -234,7 +235,7 @@ class Transport:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._trust or True),
+                connector=Connector(limit=self._connections, ssl=self._trust or True),
                 timeout=aiohttp.ClientTimeout(sock_connect=self.patience.connect_s, sock_read=self.patience.silence_s),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
