@@ -184,14 +184,14 @@ def test_the_box_listens_on_loopback_only(box):
     assert not [each for each in heard if each[0] != "127.0.0.1"]
 
 
-def test_the_machines_network_is_as_it_was(cluster):
+def test_the_machines_network_is_as_it_was(cluster, box):
     """No interface, route or rule of the cluster's is found outside of its namespace."""
     assert not [name for name in psutil.net_if_addrs() if name.startswith(("veth", "cni", "box", "dummy"))]
     routes = Path("/proc/net/route").read_text()
     for network in ("0058", "0059", "0060"):
         assert f"{network}0A\t" not in routes
-    rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
-    assert "kube-proxy" not in rules
+    tables = subprocess.run([box.toolchain / "bin/nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    assert "kube-proxy" not in tables
 
 
 def test_a_pod_is_no_part_of_the_machines_mounts(cluster, namespace):
