@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from contextlib import suppress
@@ -15,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from harness.boxkit import ToyBox, toy
+from harness.ports import free_port
 from harness.waiting import until
 
 BACK_S = 120
@@ -31,15 +30,6 @@ SANDBOX = toy(
     "ip link set lo up && mount -t tmpfs tmpfs /run && touch /run/ready && exec sleep 600",
     health={"argv": ["/usr/bin/test", "-e", "/run/ready"]},
 )
-
-
-def free_port() -> int:
-    """Below those that the kernel gives to whoever connects: one of those may be taken before the service is there."""
-    while True:
-        port = 20_000 + secrets.randbelow(7_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def lives(pid: int) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -16,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +24,7 @@ import pytest
 import requests
 import yaml
 from dotenv import dotenv_values
+from harness.ports import free_port
 from harness.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,15 +88,6 @@ class Kit:
             if process.info["status"] != psutil.STATUS_ZOMBIE and any(str(self.cache) in word for word in words):
                 found.append(words)
         return found
-
-
-def free_port() -> int:
-    """None that the system hands out: minutes pass until it is bound, and others ask for any port meanwhile."""
-    for port in random.sample(range(20_000, 27_000), 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 @pytest.fixture(scope="module", params=["auto", "process"])
