@@ -110,6 +110,11 @@ def says_absent(error: DockerError) -> bool:
     return error.status == 404 or (error.status == 500 and "no such container" in error.message)
 
 
+def says_ending(error: DockerError) -> bool:
+    """True when a container's process ended while Podman looked at it: its cgroup was to be read, and is gone."""
+    return error.status == 500 and "no such process" in error.message
+
+
 def usual_socket(engine: str) -> Path:
     """The socket that an engine of this kind has when nobody says otherwise."""
     if engine == "docker":

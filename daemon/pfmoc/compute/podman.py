@@ -25,7 +25,7 @@ from aiodocker.containers import DockerContainer
 from pfmoc.compute.base import Compute, Limits, Observation, Run, RunState
 from pfmoc.compute.container_spec import DAEMON_LABEL, container_spec
 from pfmoc.compute.container_status import observation
-from pfmoc.compute.engine import Engine, refused, says_absent, usual_socket
+from pfmoc.compute.engine import Engine, refused, says_absent, says_ending, usual_socket
 from pfmoc.compute.limits import bounds_of, check_limits, check_reference
 from pfmoc.compute.tasks import to_the_end
 from pfmoc.compute.text import Frames, Tail
@@ -47,6 +47,9 @@ _NO_STATUS = 0
 
 INSPECTIONS = 8
 """Containers inspected at once when all are listed."""
+
+_ENDS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds until another look at a container that ended while Podman looked at it."""
 
 
 _News = str | Exception | None
@@ -254,13 +257,24 @@ class PodmanCompute(Compute):
 
     async def _inspected(self, name: str) -> Mapping[str, Any] | None:
         """Inspect by exact name: the engine itself would also take the beginning of another container's id."""
-        try:
-            inspected: dict[str, Any] = await self._engine.ask(self._docker.containers.container(name).show())
-        except DockerError as error:
-            if says_absent(error):
-                return None
-            raise refused(name, error) from None
-        return inspected if inspected["Name"].removeprefix("/") == name else None
+        inspected = await self._shown(name)
+        return inspected if inspected is not None and inspected["Name"].removeprefix("/") == name else None
+
+    async def _shown(self, container: str) -> Mapping[str, Any] | None:
+        """Inspect a container, by name or id; None where there is none. One that ends meanwhile is looked at again."""
+        pauses = iter(_ENDS_S)
+        while True:
+            try:
+                shown: dict[str, Any] = await self._engine.ask(self._docker.containers.container(container).show())
+            except DockerError as error:
+                if says_absent(error):
+                    return None
+                pause = next(pauses, None) if says_ending(error) else None
+                if pause is None:
+                    raise refused(container, error) from None
+            else:
+                return shown
+            await asyncio.sleep(pause)
 
     async def _listed(self, **params: int) -> list[DockerContainer]:
         filters = json.dumps({"label": [f"{DAEMON_LABEL}={self._daemon}"]})
@@ -274,12 +288,8 @@ class PodmanCompute(Compute):
 
         async def one(container_id: str) -> Observation | None:
             async with room:
-                try:
-                    return observation(await self._engine.ask(self._docker.containers.container(container_id).show()))
-                except DockerError as error:
-                    if says_absent(error):
-                        return None
-                    raise refused(container_id, error) from None
+                shown = await self._shown(container_id)
+                return None if shown is None else observation(shown)
 
         seen = await asyncio.gather(*map(one, ids))
         return [observed for observed in seen if observed is not None]
