@@ -17,6 +17,7 @@ import openstack
 import psutil
 import pytest
 from harness.box import BACK_S, ROOT, Box
+from harness.processes import lives
 from harness.tenants import sdk_warnings
 from harness.waiting import until
 from kubernetes import client, config
@@ -166,14 +167,7 @@ def test_the_end_of_the_sandbox_is_the_end_of_all_that_is_inside_and_they_come_b
     until(lambda: box.status()["sandbox"]["pid"] != rows["sandbox"]["pid"], what="another sandbox", deadline_s=BACK_S)
     healthy_again(box)
     # Told by the processes: the kernel gives the number of a namespace that is gone to the next one, such as the new sandbox's.
-    assert not [process for process in inside if _lives(process)]
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    assert not [process for process in inside if lives(process)]
 
 
 def _network(pid: int) -> Path | None:

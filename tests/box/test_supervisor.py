@@ -14,6 +14,7 @@ import psutil
 import pytest
 from harness.boxkit import ToyBox, toy
 from harness.ports import free_port
+from harness.processes import lives
 from harness.waiting import until
 
 BACK_S = 120
@@ -30,13 +31,6 @@ SANDBOX = toy(
     "ip link set lo up && mount -t tmpfs tmpfs /run && touch /run/ready && exec sleep 600",
     health={"argv": ["/usr/bin/test", "-e", "/run/ready"]},
 )
-
-
-def lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ CACHE = Path(os.environ.get("PFMOC_CACHE") or Path.home() / ".cache" / "pfmoc")
 PORT_BASE = int(os.environ.get("PORT_BASE") or 27350)
 MAKE_S = 3600
 """The toolchain may have to be built first."""
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+"""Of xdist, this process."""
 BACK_S = 120.0
 """For a service that was killed, on a machine that has other work too."""
 _MAKING = frozenset({"box", "images", "up"})
@@ -174,10 +176,9 @@ def own_box() -> Box:
 
     Its cache lies in the first one's, of which it takes what is content-addressed: toolchain, OpenStack's environment, layers.
     """
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    number = int(worker.removeprefix("gw"))
+    number = int(WORKER.removeprefix("gw"))
     return Box(
-        cache=CACHE / worker if number else CACHE,
+        cache=CACHE / WORKER if number else CACHE,
         port_base=PORT_BASE + number * _PORTS,
         profile=os.environ.get("PROFILE") or ("full" if os.getuid() == 0 else "openstack"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,14 @@ def settings_for(kubeconfig: Path, namespace: str, **more: str) -> Settings:
 async def opened(settings: Settings, *, patience_s: float = 2.0) -> AsyncIterator[KubernetesCompute]:
     """The environment, once it knows what is there."""
     async with KubernetesCompute(settings, mover=MOVER, patience_s=patience_s) as compute:
-        await eventually(lambda: _is_well(compute), what="what is there to be known", deadline_s=90)
+        await eventually(lambda: _answered(compute.probe()), what="what is there to be known", deadline_s=90)
         yield compute
 
 
-async def _is_well(compute: KubernetesCompute) -> bool:
-    """What a probe says, which has no patience with an API server that is busy."""
+async def _answered(question: Awaitable[object]) -> bool:
+    """Await what has no patience with an API server that is busy. Returns whether there was an answer."""
     try:
-        await compute.probe()
+        await question
     except ComputeUnavailable:
         return False
     return True
@@ -103,16 +103,9 @@ def tickets(pull: str = SECRETS[0]) -> Tickets:
 
 async def start_all(compute: KubernetesCompute, runs: Sequence[Run], *, deadline_s: float = 120) -> None:
     """Start them all at once; as a client does, ask again where there was no time left for one."""
-
-    async def started(each: Run) -> bool:
-        try:
-            await compute.start(each)
-        except ComputeUnavailable:
-            return False
-        return True
-
     waits = (
-        eventually(lambda each=each: started(each), what=f"the start of {each.name}", deadline_s=deadline_s) for each in runs
+        eventually(lambda each=each: _answered(compute.start(each)), what=f"the start of {each.name}", deadline_s=deadline_s)
+        for each in runs
     )
     await asyncio.gather(*waits)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from harness.box import WORKER
 from harness.operators import OPENSHIFT, OPENSTACK
 
 # Each worker of xdist may have them, in a box of its own, and the settings of their stacks lie in one working tree.
-NAME = f"box-neighbours-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
+NAME = f"box-neighbours-{WORKER}"
 A, B = "f-a", "f-b"
 POOL = "f-bpool"
 

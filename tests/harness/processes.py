@@ -15,3 +15,12 @@ def processes_with(word: str) -> list[int]:
         except psutil.Error:
             continue
     return found
+
+
+def lives(process: int | psutil.Process) -> bool:
+    """True while a process, told by its pid or known from before, is there and no zombie."""
+    try:
+        known = psutil.Process(process) if isinstance(process, int) else process
+        return known.is_running() and known.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -182,12 +182,16 @@ class KubernetesCompute(Compute):
 
         told: set[str] = set()
         with self._index.changes(name) as changed:
-            async for chunk in kubernetes_logs.follow(self.cluster, path, lambda: self._index.pods(job), over, changed, told):
+
+            def untold() -> AsyncIterator[bytes]:
+                return kubernetes_logs.follow(self.cluster, path, lambda: self._index.pods(job), over, changed, told)
+
+            async for chunk in untold():
                 yield chunk
             # News of a pod travel on another line than the Job's end, which may have come first.
             if (now := self._jobs.get(name)) is not None and now.uid == uid:
                 await self._observe(now)
-                async for chunk in kubernetes_logs.follow(self.cluster, path, lambda: self._index.pods(job), over, changed, told):
+                async for chunk in untold():
                     yield chunk
 
     async def remove(self, name: str) -> None:

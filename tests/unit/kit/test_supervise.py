@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from harness.processes import lives
 from harness.waiting import until
 
 PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "background_process" / "files" / "supervise.py"
@@ -25,13 +26,6 @@ def supervise(tmp_path):
 
     yield run
     run("stop")
-
-
-def lives(number: int) -> bool:
-    try:
-        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def pid(tmp_path: Path) -> int:
